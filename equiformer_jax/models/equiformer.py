@@ -1,0 +1,234 @@
+"""Equiformer: graphs of atoms to energies, and to vectors where a head asks for them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import e3nn_jax as e3nn
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import jraph
+
+from equiformer_jax.models.checks import check_graph
+from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.models.element_table import rows_of_elements
+from equiformer_jax.nn.attention import AttentionSettings, GraphAttention
+from equiformer_jax.nn.block import TransformerBlock
+from equiformer_jax.nn.context import GraphContext
+from equiformer_jax.nn.embedding import EdgeDegreeEmbedding, ForceEmbedding
+from equiformer_jax.nn.linear import EquivariantLinear, NodeEmbedding
+from equiformer_jax.nn.normalization import EquivariantNorm
+from equiformer_jax.nn.radial import RadialBasis
+from equiformer_jax.ops.activations import scaled_silu
+from equiformer_jax.ops.attention import EdgeList
+from equiformer_jax.ops.dropout import equivariant_dropout
+from equiformer_jax.ops.frames import aligning_rotation, wigner_matrices
+from equiformer_jax.ops.geometry import edge_geometry, edge_vectors
+from equiformer_jax.ops.irreps import Features, has_irrep, multiplicity
+from equiformer_jax.ops.radial import smooth_envelope
+from equiformer_jax.ops.segment import gather_to_edges, graph_index_of_nodes, sum_to_graphs
+
+NUM_TAGS = 3
+
+
+class Equiformer(nn.Module):
+    """The equivariant graph attention transformer (paper section 4; specification sections 5 to 9).
+
+    Attributes:
+      config: every hyper-parameter.
+    """
+
+    config: EquiformerConfig
+
+    @nn.compact
+    def __call__(self, graph: jraph.GraphsTuple, deterministic: bool = True) -> dict[str, jax.Array]:
+        """Evaluates a batch of graphs.
+
+        Args:
+          graph: nodes `positions` [N, 3] (angstrom), `atomic_numbers` [N], and for some models `tags` [N],
+            `force_input` [N, 3] and `noise_mask` [N]; edges sorted by receiver, with `shifts` [E, 3] when periodic;
+            globals `cell` [G, 3, 3] when periodic. Padding is jraph's.
+          deterministic: no dropout; otherwise a random stream named `dropout` is needed.
+
+        Returns:
+          `energy` [G] in network units (standardized or as trained), with an auxiliary task `displacement` [N, 3],
+          with denoising `denoising` [N, 3]. Padding graphs have finite values without meaning.
+
+        Raises:
+          ValueError: the graph does not fit the model (only seen outside `jit`).
+        """
+        config = self.config
+        check_graph(graph, config)
+        precision = config.matmul_precision
+        with jax.default_matmul_precision(precision) if precision else contextlib.nullcontext():
+            context = self._context(graph)
+            features = self._embed(graph, context)
+            features = self._blocks(features, context, deterministic)
+            features = EquivariantNorm(config.irreps_feature, config.norm_layer, name="norm")(
+                features, context.graph_index, context.num_graphs
+            )
+            return self._heads(features, context, deterministic)
+
+    def _context(self, graph: jraph.GraphsTuple) -> GraphContext:
+        """Geometry and radial basis of the edges."""
+        config = self.config
+        num_nodes, num_edges = graph.nodes["positions"].shape[0], graph.senders.shape[0]
+        shifts = cells = None
+        if graph.edges and "shifts" in graph.edges:
+            shifts = graph.edges["shifts"]
+            cells = gather_to_edges(graph.globals["cell"], graph_index_of_nodes(graph.n_edge, num_edges))
+        geometry = edge_geometry(
+            edge_vectors(graph.nodes["positions"], graph.senders, graph.receivers, shifts, cells)
+        )
+        scalars = RadialBasis(config.basis_type, config.number_of_basis, config.max_radius, name="radial_basis")(
+            geometry.distance
+        )
+        if config.use_atom_edge_attr:
+            scalars = jnp.concatenate([*self._atom_edge_attributes(graph), scalars], axis=-1)
+        envelope = smooth_envelope(geometry.distance, config.max_radius) if config.smooth_cutoff else None
+        return GraphContext(
+            edges=EdgeList(graph.senders, graph.receivers, geometry.valid, envelope),
+            matrices=wigner_matrices(aligning_rotation(geometry.direction), _highest_degree(config)),
+            scalars=scalars,
+            graph_index=graph_index_of_nodes(graph.n_node, num_nodes),
+            n_node=graph.n_node,
+        )
+
+    def _atom_edge_attributes(self, graph: jraph.GraphsTuple) -> tuple[jax.Array, jax.Array]:
+        config, rows = self.config, rows_of_elements(graph.nodes["atomic_numbers"], self.config)
+        source = NodeEmbedding(config.max_atom_type, config.irreps_atom_edge_attr, name="source_embedding")(rows)
+        target = NodeEmbedding(config.max_atom_type, config.irreps_atom_edge_attr, name="target_embedding")(rows)
+        return gather_to_edges(source[:, 0], graph.senders), gather_to_edges(target[:, 0], graph.receivers)
+
+    def _embed(self, graph: jraph.GraphsTuple, context: GraphContext) -> Features:
+        """Sum of the embeddings of element, tag, surroundings and force input (section 5)."""
+        config = self.config
+        irreps = config.irreps_node_embedding
+        features = EdgeDegreeEmbedding(
+            irreps, config.irreps_sh, config.fc_neurons, config.avg_degree, name="edge_degree_embedding"
+        )(context)
+        rows = rows_of_elements(graph.nodes["atomic_numbers"], config)
+        scalars = features[0] + NodeEmbedding(config.max_atom_type, irreps, name="atom_embedding")(rows)
+        if config.use_tags:
+            scalars = scalars + NodeEmbedding(NUM_TAGS, irreps, name="tag_embedding")(graph.nodes["tags"])
+        features = (scalars, *features[1:])
+        if config.use_force_encoding:
+            forces = ForceEmbedding(config.irreps_equivariant_inputs, irreps, name="force_embedding")(
+                _force_input(graph)
+            )
+            features = tuple(x + y for x, y in zip(features, forces, strict=True))
+        dtype = jnp.result_type(*features)
+        return tuple(x.astype(dtype) for x in features)
+
+    def _blocks(self, features: Features, context: GraphContext, deterministic: bool) -> Features:
+        """All blocks but the last are alike and are traced and compiled once, under a scan."""
+        config = self.config
+        block_class = nn.remat(TransformerBlock) if config.remat else TransformerBlock
+
+        def block(irreps_out: str, name: str) -> TransformerBlock:
+            return block_class(
+                self._attention_settings(),
+                config.irreps_node_embedding,
+                config.irreps_mlp_mid,
+                irreps_out,
+                config.norm_layer,
+                config.drop_path_rate,
+                deterministic,
+                name=name,
+            )
+
+        def body(module: TransformerBlock, carry: Features, context: GraphContext) -> tuple[Features, None]:
+            return module(carry, context), None
+
+        if config.num_layers > 1:
+            scan = nn.scan(
+                body,
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=nn.broadcast,
+                length=config.num_layers - 1,
+            )
+            features, _ = scan(block(config.irreps_node_embedding, "blocks"), features, context)
+        return block(config.irreps_feature, "last_block")(features, context)
+
+    def _attention_settings(self) -> AttentionSettings:
+        config = self.config
+        return AttentionSettings(
+            irreps_sh=config.irreps_sh,
+            irreps_head=config.irreps_head,
+            irreps_pre_attn=config.irreps_pre_attn,
+            num_heads=config.num_heads,
+            fc_neurons=config.fc_neurons,
+            attention=config.attention,
+            nonlinear_message=config.nonlinear_message,
+            rescale_degree=config.rescale_degree,
+            alpha_drop=config.alpha_drop,
+            proj_drop=config.proj_drop,
+            compute_dtype=config.compute_dtype,
+        )
+
+    def _heads(self, features: Features, context: GraphContext, deterministic: bool) -> dict[str, jax.Array]:
+        """Energy and, where the model has them, vectors (sections 7, 8.3 and 9)."""
+        config = self.config
+        outputs = {"energy": self._energy(features, context, deterministic)}
+        vector = "1x1o" if has_irrep(e3nn.Irreps(config.irreps_feature), "1o") else "1x1e"
+        for enabled, key in ((config.use_auxiliary_task, "displacement"), (config.use_denoising, "denoising")):
+            if enabled:
+                head = self._attention_head(vector, f"{key}_head", deterministic)
+                outputs[key] = head(features, context)[0][:, :, 0]
+        return outputs
+
+    def _attention_head(self, irreps_out: str, name: str, deterministic: bool) -> GraphAttention:
+        settings = self._attention_settings()
+        return GraphAttention(settings, self.config.irreps_feature, irreps_out, None, deterministic, name=name)
+
+    def _energy(self, features: Features, context: GraphContext, deterministic: bool) -> jax.Array:
+        config = self.config
+        if config.out_drop and not deterministic:
+            irreps = e3nn.Irreps(config.irreps_feature)
+            key = self.make_rng("dropout")
+            features = equivariant_dropout(key, features, irreps, config.out_drop, config.out_drop_scalars_only)
+        if config.use_attn_head:
+            per_node = self._attention_head("1x0e", "energy_attention", deterministic)(features, context)[0]
+            if config.attn_head_skip_connect:
+                per_node += EquivariantLinear(config.irreps_feature, "1x0e", name="energy_skip")(features)[0]
+        else:
+            per_node = EnergyHead(config.irreps_feature, name="energy_head")(features)
+        totals = sum_to_graphs(per_node[:, 0, 0], context.graph_index, context.num_graphs)
+        return totals / config.avg_num_nodes**0.5
+
+
+class EnergyHead(nn.Module):
+    """Two linear layers with SiLU on the even scalars (section 7).
+
+    Attributes:
+      irreps_in: irreps of the features.
+    """
+
+    irreps_in: str
+
+    @nn.compact
+    def __call__(self, features: Features) -> jax.Array:
+        """Maps segments `[N, 2l+1, mul]` to `[N, 1, 1]`."""
+        scalars = f"{multiplicity(e3nn.Irreps(self.irreps_in), '0e')}x0e"
+        hidden = EquivariantLinear(self.irreps_in, scalars, name="linear_1")(features)
+        return EquivariantLinear(scalars, "1x0e", name="linear_2")((scaled_silu(hidden[0]),))[0]
+
+
+def _highest_degree(config: EquiformerConfig) -> int:
+    """The highest degree that any layer rotates."""
+    fields: list[Any] = [config.irreps_node_embedding, config.irreps_sh, config.irreps_feature, config.irreps_head]
+    fields.append(config.irreps_pre_attn or config.irreps_node_embedding)
+    return max(e3nn.Irreps(irreps).lmax for irreps in fields)
+
+
+def _force_input(graph: jraph.GraphsTuple) -> jax.Array:
+    """The force input of corrupted atoms, zero elsewhere and where the batch has none (section 9)."""
+    nodes = graph.nodes
+    if "force_input" not in nodes:
+        return jnp.zeros_like(nodes["positions"])
+    if "noise_mask" not in nodes:
+        return jnp.asarray(nodes["force_input"])
+    return jnp.where(nodes["noise_mask"][:, None], nodes["force_input"], 0)

@@ -1,0 +1,131 @@
+"""Equivariant graph attention (specification section 6): parameters here, mathematics in `ops`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import e3nn_jax as e3nn
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from equiformer_jax.nn.context import GraphContext
+from equiformer_jax.nn.linear import EquivariantLinear
+from equiformer_jax.nn.message import DotProductMessage, LinearMessage, MessageIrreps, NonlinearMessage
+from equiformer_jax.ops.attention import attend, scale_queries
+from equiformer_jax.ops.dropout import equivariant_dropout, keep_factors
+from equiformer_jax.ops.heads import heads_to_library_order, library_order_to_heads
+from equiformer_jax.ops.irreps import Features, concatenate_components, repeat_irreps, split_components
+from equiformer_jax.ops.segment import gather_to_edges, sum_to_nodes
+from equiformer_jax.ops.tensor_product import AlignedFeatures, align
+
+# The official dot-product attention divides a rescaled degree by QM9's average, on every data set.
+DOT_PRODUCT_DEGREE = 15.57930850982666
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionSettings:
+    """What all attentions of a model share; the fields have the meaning they have in `EquiformerConfig`."""
+
+    irreps_sh: str
+    irreps_head: str
+    irreps_pre_attn: str | None
+    num_heads: int
+    fc_neurons: tuple[int, ...]
+    attention: str = "mlp"
+    nonlinear_message: bool = True
+    rescale_degree: bool = False
+    alpha_drop: float = 0.0
+    proj_drop: float = 0.0
+    compute_dtype: str | None = None
+
+
+class GraphAttention(nn.Module):
+    """Attention of every node over its neighbors.
+
+    Attributes:
+      settings: what all attentions of a model share.
+      irreps_in: irreps of the node features.
+      irreps_out: irreps of the result.
+      alive: irreps of the result that somebody reads, the others are `None`; all if not given.
+      deterministic: no dropout.
+    """
+
+    settings: AttentionSettings
+    irreps_in: str
+    irreps_out: str
+    alive: tuple[str, ...] | None = None
+    deterministic: bool = True
+
+    @nn.compact
+    def __call__(self, features: Features, context: GraphContext) -> Features:
+        """Maps segments `[N, 2l+1, mul]` of `irreps_in` to those of `irreps_out`."""
+        settings, irreps = self.settings, self._message_irreps()
+        num_nodes = context.graph_index.shape[0]
+        is_dot_product = settings.attention == "dot_product"
+
+        dtype = jnp.dtype(settings.compute_dtype or features[0].dtype)
+        features = tuple(x.astype(dtype) for x in features)
+        aligned = self._merge_ends(features, context)
+        if is_dot_product:
+            queries = self._queries(features, context)
+            logits, values = DotProductMessage(irreps, settings.fc_neurons, name="message")(aligned, context, queries)
+        elif settings.nonlinear_message:
+            logits, values = NonlinearMessage(irreps, settings.fc_neurons, name="message")(aligned, context)
+        else:
+            logits, values = LinearMessage(irreps, settings.fc_neurons, name="message")(aligned, context)
+
+        logits = logits.astype(jnp.promote_types(dtype, jnp.float32))
+        totals = attend(logits, values, irreps.values, context.edges, num_nodes, self._keep(logits))
+        if settings.rescale_degree:
+            totals = _rescale(totals, context, num_nodes, DOT_PRODUCT_DEGREE if is_dot_product else 1.0)
+        if is_dot_product:
+            totals = heads_to_library_order(totals, irreps.values)
+        output = EquivariantLinear(str(irreps.values), self.irreps_out, name="projection")(totals)
+        if settings.proj_drop and not self.deterministic:
+            targets = e3nn.Irreps(self.irreps_out)
+            output = equivariant_dropout(self.make_rng("dropout"), output, targets, settings.proj_drop)
+        return output
+
+    def _message_irreps(self) -> MessageIrreps:
+        settings = self.settings
+        alive = {str(ir) for _, ir in e3nn.Irreps(self.irreps_out)}
+        if self.alive is not None:
+            alive &= set(self.alive)
+        message = settings.irreps_pre_attn or self.irreps_in
+        return MessageIrreps(message, settings.irreps_sh, settings.irreps_head, settings.num_heads, frozenset(alive))
+
+    def _merge_ends(self, features: Features, context: GraphContext) -> AlignedFeatures:
+        """Sums projections of both ends of each edge, in the frame of the edge (step 1)."""
+        message = self.settings.irreps_pre_attn or self.irreps_in
+        source = EquivariantLinear(self.irreps_in, message, name="source")(features)
+        target = EquivariantLinear(self.irreps_in, message, use_bias=False, name="target")(features)
+        at_edges = gather_to_edges(concatenate_components(source), context.edges.senders)
+        at_edges += gather_to_edges(concatenate_components(target), context.edges.receivers)
+        irreps = e3nn.Irreps(message)
+        return align(split_components(at_edges, irreps), irreps, context.matrices)
+
+    def _queries(self, features: Features, context: GraphContext) -> Features:
+        """Scaled queries of the receivers, at the edges (section 6.2)."""
+        settings = self.settings
+        irreps = repeat_irreps(settings.irreps_head, settings.num_heads)
+        queries = EquivariantLinear(self.irreps_in, str(irreps), name="query")(features)
+        queries = library_order_to_heads(queries, irreps)
+        queries = scale_queries(queries, irreps, e3nn.Irreps(settings.irreps_head).num_irreps)
+        at_edges = gather_to_edges(concatenate_components(queries), context.edges.receivers)
+        return split_components(at_edges, irreps)
+
+    def _keep(self, logits: jax.Array) -> jax.Array | None:
+        """Dropout factors of the attention weights."""
+        rate = self.settings.alpha_drop
+        if self.deterministic or not rate:
+            return None
+        return keep_factors(self.make_rng("dropout"), rate, logits.shape, logits.dtype)
+
+
+def _rescale(features: Features, context: GraphContext, num_nodes: int, average: float) -> Features:
+    """Multiplies by the number of neighbors over `average`."""
+    edges = context.edges
+    dtype = next(x.dtype for x in features if x is not None)
+    degree = sum_to_nodes(edges.valid.astype(dtype), edges.receivers, num_nodes)[:, None, None] / average
+    return tuple(None if x is None else x * degree for x in features)

@@ -1,0 +1,123 @@
+"""Attention over the neighbors of every node (specification section 6).
+
+The softmax is never written out per edge: numerators and denominator are summed together and divided at the
+nodes, which is the same sum with one pass over the edges less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+
+from equiformer_jax.ops.activations import scaled_smooth_leaky_relu
+from equiformer_jax.ops.irreps import Features, concatenate_components, split_components
+from equiformer_jax.ops.segment import gather_to_edges, max_to_nodes, sum_to_nodes
+
+
+class EdgeList(NamedTuple):
+    """What attention needs to know about `E` edges besides features.
+
+    Attributes:
+      senders: `[E]`, the neighbors.
+      receivers: `[E]`, the centers, ascending.
+      valid: `[E]` bool; an edge that is not valid sends nothing.
+      envelope: `[E]` factors that vanish at the cutoff, or `None` for the published model.
+    """
+
+    senders: jax.Array
+    receivers: jax.Array
+    valid: jax.Array
+    envelope: jax.Array | None
+
+
+def mlp_attention_logits(scores: jax.Array, alpha_dot: jax.Array) -> jax.Array:
+    """Logits from scalar features of the edge: `sum_k leaky(scores)_k alpha_dot_k` in each head.
+
+    Args:
+      scores: `[E, heads, channels]`.
+      alpha_dot: `[heads, channels]`.
+
+    Returns:
+      `[E, heads]`.
+    """
+    return jnp.einsum("ehk,hk->eh", scaled_smooth_leaky_relu(scores), alpha_dot)
+
+
+def dot_product_logits(queries: Sequence[jax.Array], keys: Sequence[jax.Array]) -> jax.Array:
+    """`sum_i q_i k_i` in each head.
+
+    Args:
+      queries: segments `[E, 2l+1, heads, channels]` at the receivers of the edges, scaled.
+      keys: segments of the same shapes.
+
+    Returns:
+      `[E, heads]`.
+    """
+    return sum(jnp.einsum("eihc,eihc->eh", q, k) for q, k in zip(queries, keys, strict=True))
+
+
+def scale_queries(queries: Features, irreps: e3nn.Irreps, copies_per_head: int) -> Features:
+    """Divides by the square roots of the number of irrep copies in a head and of `2l+1`."""
+    return tuple(x / (copies_per_head * ir.dim) ** 0.5 for x, (_, ir) in zip(queries, irreps, strict=True))
+
+
+def attend(
+    logits: jax.Array,
+    values: Features,
+    irreps: e3nn.Irreps,
+    edges: EdgeList,
+    num_nodes: int,
+    keep: jax.Array | None = None,
+) -> Features:
+    """Softmax of the logits over the edges of each receiver, and the weighted sum of the values.
+
+    A node without valid edges receives zeros.
+
+    Args:
+      logits: `[E, heads]`, at least float32.
+      values: segments `[E, 2l+1, heads * channels]`, head-major channels, `None` where dead.
+      irreps: their irreps.
+      edges: senders, receivers and validity.
+      num_nodes: number of nodes.
+      keep: dropout factors `[E, heads]` on the normalized weights, or `None`.
+
+    Returns:
+      Segments `[N, 2l+1, heads * channels]`.
+    """
+    heads = logits.shape[1]
+    weights = _unnormalized_weights(logits, edges, num_nodes)
+    alive = [(x, segment) for x, segment in zip(values, irreps, strict=True) if x is not None]
+    factors = weights if keep is None else weights * keep
+    if edges.envelope is not None:
+        factors = factors * edges.envelope[:, None]
+    scaled = [_scale_heads(x.astype(logits.dtype), factors) for x, _ in alive]
+    summed = sum_to_nodes(
+        jnp.concatenate([concatenate_components(scaled), weights], axis=-1), edges.receivers, num_nodes
+    )
+    # Without edges the sum is 0, and derivatives of 1 / 1e-16 overflow: divide by 1 instead.
+    denominator = summed[:, -heads:]
+    inverse = 1 / (jnp.where(denominator > 0, denominator, 1) + 1e-16)
+    totals = split_components(summed[:, :-heads], e3nn.Irreps([segment for _, segment in alive]))
+    normalized = iter([_scale_heads(x, inverse) for x in totals])
+    return tuple(None if x is None else next(normalized) for x in values)
+
+
+def _unnormalized_weights(logits: jax.Array, edges: EdgeList, num_nodes: int) -> jax.Array:
+    """`exp(logit - max)`, zero for invalid edges; the subtracted maximum cancels, so it carries no gradient."""
+    masked = jnp.where(edges.valid[:, None], logits, -jnp.inf)
+    highest = jax.lax.stop_gradient(max_to_nodes(jax.lax.stop_gradient(masked), edges.receivers, num_nodes))
+    highest = jnp.where(jnp.isfinite(highest), highest, 0)
+    shifted = logits - gather_to_edges(highest, edges.receivers)
+    weights = jnp.where(edges.valid[:, None], jnp.exp(jnp.where(edges.valid[:, None], shifted, 0)), 0)
+    return weights if edges.envelope is None else weights * edges.envelope[:, None]
+
+
+def _scale_heads(x: jax.Array, factors: jax.Array) -> jax.Array:
+    """Multiplies `[..., 2l+1, heads * channels]` by one factor `[..., heads]` per head."""
+    heads = factors.shape[-1]
+    split = x.reshape(*x.shape[:-1], heads, -1)
+    return (split * factors[..., None, :, None]).reshape(x.shape)

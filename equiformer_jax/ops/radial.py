@@ -1,0 +1,77 @@
+"""Radial basis functions of the distance (specification section 4) and the optional smooth cutoff."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# The official Gaussian basis contains this literal; a checkpoint trained with it wants it.
+OFFICIAL_PI = 3.14159
+
+
+def gaussian_basis(
+    distance: jax.Array, mean: jax.Array, std: jax.Array, weight: jax.Array, bias: jax.Array, cutoff: float
+) -> jax.Array:
+    """Learned Gaussians of the scaled distance, without an envelope.
+
+    Args:
+      distance: `[E]` in angstrom.
+      mean: `[K]` centers.
+      std: `[K]` widths; their absolute value plus 1e-5 is used.
+      weight: `[]` scale of the distance.
+      bias: `[]` offset of the distance.
+      cutoff: in angstrom.
+
+    Returns:
+      `[E, K]`.
+    """
+    width = jnp.abs(std) + 1e-5
+    scaled = (weight * distance / cutoff + bias)[:, None]
+    return jnp.exp(-0.5 * ((scaled - mean) / width) ** 2) / ((2 * OFFICIAL_PI) ** 0.5 * width)
+
+
+def exponential_centers(number: int, cutoff: float) -> tuple[np.ndarray, float]:
+    """Centers `[K]` and the inverse squared width of `exponential_basis`, in float64."""
+    start = np.exp(-cutoff)
+    return np.linspace(start, 1.0, number), float((2 / number * (1 - start)) ** -2)
+
+
+def exponential_basis(distance: jax.Array, number: int, cutoff: float) -> jax.Array:
+    """Gaussians of `exp(-5 d / cutoff)` under a cosine envelope; nothing is learned.
+
+    Args:
+      distance: `[E]` in angstrom.
+      number: K, the number of functions.
+      cutoff: in angstrom.
+
+    Returns:
+      `[E, K]`.
+    """
+    centers, beta = exponential_centers(number, cutoff)
+    envelope = jnp.where(distance < cutoff, 0.5 * (jnp.cos(jnp.pi * distance / cutoff) + 1), 0)
+    decay = jnp.exp(-5.0 / cutoff * distance)[:, None]
+    return envelope[:, None] * jnp.exp(-beta * (decay - jnp.asarray(centers, distance.dtype)) ** 2)
+
+
+def bessel_basis(distance: jax.Array, frequencies: jax.Array, cutoff: float) -> jax.Array:
+    """Spherical Bessel functions of order 0 under a polynomial envelope (p = 5).
+
+    Args:
+      distance: `[E]` in angstrom, above zero.
+      frequencies: `[K]`, learned, multiples of pi at the start.
+      cutoff: in angstrom.
+
+    Returns:
+      `[E, K]`.
+    """
+    scaled = distance / cutoff
+    envelope = jnp.where(scaled < 1, 1 - 21 * scaled**5 + 35 * scaled**6 - 15 * scaled**7, 0)
+    radial = (2 / cutoff**3) ** 0.5 * envelope / scaled
+    return radial[:, None] * jnp.sin(frequencies * scaled[:, None])
+
+
+def smooth_envelope(distance: jax.Array, cutoff: float) -> jax.Array:
+    """A polynomial from 1 to 0 whose first two derivatives vanish at the cutoff: `[E]`."""
+    scaled = jnp.minimum(distance / cutoff, 1)
+    return 1 - 10 * scaled**3 + 15 * scaled**4 - 6 * scaled**5
