@@ -60,7 +60,7 @@ def model_config(fixture: Fixture) -> eqf.EquiformerConfig:
 def model_graph(fixture: Fixture, config: eqf.EquiformerConfig) -> jraph.GraphsTuple:
     """The batch of a whole-model fixture, edges found anew."""
     inputs = fixture.group("in")
-    numbers = inputs.get("z", inputs.get("atomic_numbers")).astype(int)
+    numbers = inputs["z" if "z" in inputs else "atomic_numbers"].astype(int)
     graphs = []
     for index in range(int(inputs["batch"].max()) + 1):
         mask = inputs["batch"] == index

@@ -14,7 +14,6 @@ from tests.reference.derivatives import (
     displaced,
     force_along,
     force_slope,
-    forces,
     output_slopes,
     outputs,
     sixth_order_difference,
@@ -54,15 +53,13 @@ def test_values(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("path", WITH_FORCES, ids=lambda path: path.stem)
-def test_forces_along_random_directions(path: pathlib.Path) -> None:
+def test_forces_along_a_random_direction(path: pathlib.Path) -> None:
     fixture = read_fixture(path)
     expected = fixture.outputs["forces" if "forces" in fixture.outputs else "dy"]
     free = ~fixture.inputs.get("noise_mask", np.zeros(len(expected), bool))
-    generator = np.random.default_rng(0)
-    for _ in range(2):
-        direction = generator.normal(size=expected.shape) * free[:, None]
-        actual = force_along(fixture.config, fixture.parameters, fixture.batch, direction)
-        assert math.isclose(actual, (expected * direction).sum(), rel_tol=1e-10)
+    direction = np.random.default_rng(0).normal(size=expected.shape) * free[:, None]
+    actual = force_along(fixture.config, fixture.parameters, fixture.batch, direction)
+    assert math.isclose(actual, (expected * direction).sum(), rel_tol=1e-10)
 
 
 def test_clean_evaluation_of_a_denoising_model() -> None:
@@ -128,14 +125,14 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
 def test_forces_agree_with_central_differences_of_the_energy() -> None:
     fixture = read_fixture(GOLDEN / "model" / "oc20_l1_linear.npz")
     config, parameters, inputs = fixture.config, fixture.parameters, fixture.batch
-    complete = forces(config, parameters, inputs)
-    direction = np.random.default_rng(2).normal(size=complete.shape)
+    direction = np.random.default_rng(2).normal(size=inputs.positions.shape)
 
     def energy(distance: float) -> np.ndarray:
         return outputs(config, parameters, displaced(inputs, distance * direction))["energy"].sum()
 
     slope = -sixth_order_difference(energy, 1e-3)
-    assert math.isclose((complete * direction).sum(), slope, rel_tol=1e-9)
+    actual = force_along(config, parameters, inputs, direction)
+    assert math.isclose(actual, slope, rel_tol=1e-9)
 
 
 def test_neighbor_lists_agree_with_the_stored_edges() -> None:

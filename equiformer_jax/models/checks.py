@@ -1,4 +1,7 @@
-"""Refuses graphs that a model would turn into meaningless numbers, while their values can still be seen."""
+"""Refuses graphs that a model would turn into meaningless numbers.
+
+That is done while their values can still be seen: outside `jit`.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,15 @@ def check_graph(graph: jraph.GraphsTuple, config: EquiformerConfig) -> None:
       config: the model.
 
     Raises:
-      ValueError: a field is missing, an atomic number is outside the embedding, or a position is not finite.
+      ValueError: a field is missing, an atomic number is outside the embedding, a position is not
+        finite, or a tag is unknown.
     """
     needed = ["positions", "atomic_numbers"] + ["tags"] * config.use_tags
     for key in needed:
         if key not in graph.nodes:
-            raise ValueError(f"graph.nodes has no {key!r}, which this model reads; it has {sorted(graph.nodes)}")
+            raise ValueError(
+                f"graph.nodes has no {key!r}, which this model reads; it has {sorted(graph.nodes)}"
+            )
     if graph.edges and "shifts" in graph.edges and "cell" not in (graph.globals or {}):
         raise ValueError("graph.edges has 'shifts' but graph.globals has no 'cell'")
     _check_elements(graph.nodes["atomic_numbers"], config)
@@ -48,8 +54,8 @@ def _check_elements(atomic_numbers: jax.Array, config: EquiformerConfig) -> None
         atom = int(np.argmin(known))
         elements = config.atomic_number_map or f"1 to {config.max_atom_type - 1}"
         raise ValueError(
-            f"atom {atom} has atomic number {int(numbers[atom])}, which this model's embedding does not hold "
-            f"(it knows {elements})"
+            f"atom {atom} has atomic number {int(numbers[atom])}, which this model's embedding "
+            f"does not hold (it knows {elements})"
         )
 
 

@@ -1,7 +1,7 @@
 """The description of one Equiformer: every number that shapes the network, and nothing else.
 
-Field names are the paper's and the official release's; the last group is this project's own and is off
-by default, so that the default is the published model.
+Field names are the paper's and the official release's; the last group is this project's own and is
+off by default, so that the default is the published model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ MATMUL_PRECISIONS = (None, "default", "high", "highest")
 class EquiformerConfig:
     """Hyper-parameters of an Equiformer (defaults: MD17, lmax 2; specification section 10).
 
-    Irreps are strings such as `"128x0e+64x1e+32x2e"`: every irrep once, in ascending degree, even parity first.
+    Irreps are strings such as `"128x0e+64x1e+32x2e"`: every irrep once, in ascending degree, even
+    parity first.
 
     Attributes:
       irreps_node_embedding: node features between blocks.
@@ -49,7 +50,8 @@ class EquiformerConfig:
       avg_degree: average number of neighbors, a constant of the data set.
       avg_num_nodes: average number of atoms, a constant of the data set.
       max_atom_type: number of rows of the atom embedding.
-      atomic_number_map: atomic numbers in the order of their rows; `None`: the atomic number is the row.
+      atomic_number_map: atomic numbers in the order of their rows; `None`: the atomic number is the
+        row.
       use_tags: embed OC20's tags (0 sub-surface, 1 surface, 2 adsorbate).
       use_atom_edge_attr: feed embeddings of both atoms to the radial networks.
       irreps_atom_edge_attr: their scalars.
@@ -60,7 +62,8 @@ class EquiformerConfig:
       irreps_equivariant_inputs: harmonics of the force input (DeNS).
       use_force_encoding: embed the force input (DeNS).
       smooth_cutoff: let every message vanish smoothly at the cutoff (not the published model).
-      compute_dtype: type of edge-sized features and matrix products; `None`: that of the parameters.
+      compute_dtype: type of edge-sized features and matrix products; `None`: that of the
+        parameters.
       matmul_precision: `jax.default_matmul_precision` inside the model.
       remat: recompute each block in the backward pass instead of keeping its intermediates.
     """
@@ -176,25 +179,27 @@ def _check_irreps(config: EquiformerConfig) -> None:
     sh = irreps["irreps_sh"]
     if any(mul != 1 for mul, _ in sh) or [ir.l for _, ir in sh] != list(range(len(sh))):
         raise ValueError(
-            f"EquiformerConfig.irreps_sh={config.irreps_sh!r}: expected one copy of each degree from 0 up, "
-            "as in '1x0e+1x1e+1x2e'"
+            f"EquiformerConfig.irreps_sh={config.irreps_sh!r}: expected one copy of each degree "
+            "from 0 up, as in '1x0e+1x1e+1x2e'"
         )
     message = irreps.get("irreps_pre_attn", irreps["irreps_node_embedding"])
     reachable = {str(ir) for _, a in message for _, b in sh for ir in a * b}
     for _, ir in irreps["irreps_head"]:
         if str(ir) not in reachable:
             raise ValueError(
-                f"EquiformerConfig.irreps_head={config.irreps_head!r} asks for {ir}, which no product of the message "
-                f"({message}) with irreps_sh={config.irreps_sh!r} contains"
+                f"EquiformerConfig.irreps_head={config.irreps_head!r} asks for {ir}, which no "
+                f"product of the message ({message}) with irreps_sh={config.irreps_sh!r} contains"
             )
     if any(ir.l or ir.p != 1 for _, ir in irreps["irreps_atom_edge_attr"]):
-        raise ValueError("EquiformerConfig.irreps_atom_edge_attr: expected even scalars only, such as '8x0e'")
+        raise ValueError(
+            "EquiformerConfig.irreps_atom_edge_attr: expected even scalars only, such as '8x0e'"
+        )
     if config.use_force_encoding and config.irreps_equivariant_inputs is None:
         raise ValueError("EquiformerConfig.use_force_encoding needs irreps_equivariant_inputs")
     if config.use_attn_head and (config.use_auxiliary_task or config.use_denoising):
         raise ValueError(
-            "EquiformerConfig.use_attn_head cannot be combined with use_auxiliary_task or use_denoising "
-            "(nor could it in the official model)"
+            "EquiformerConfig.use_attn_head cannot be combined with use_auxiliary_task or "
+            "use_denoising (nor could it in the official model)"
         )
     if config.use_auxiliary_task and config.use_denoising:
         raise ValueError("EquiformerConfig: choose one of use_auxiliary_task and use_denoising")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import e3nn_jax as e3nn
 import flax.linen as nn
@@ -26,7 +27,13 @@ from equiformer_jax.ops.attention import EdgeList
 from equiformer_jax.ops.dropout import equivariant_dropout
 from equiformer_jax.ops.frames import aligning_rotation, wigner_matrices
 from equiformer_jax.ops.geometry import edge_geometry, edge_vectors
-from equiformer_jax.ops.irreps import Features, has_irrep, multiplicity
+from equiformer_jax.ops.irreps import (
+    AliveFeatures,
+    Features,
+    alive_segment,
+    has_irrep,
+    multiplicity,
+)
 from equiformer_jax.ops.radial import smooth_envelope
 from equiformer_jax.ops.segment import gather_to_edges, graph_index_of_nodes, sum_to_graphs
 
@@ -43,33 +50,38 @@ class Equiformer(nn.Module):
     config: EquiformerConfig
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple, deterministic: bool = True) -> dict[str, jax.Array]:
+    def __call__(
+        self, graph: jraph.GraphsTuple, deterministic: bool = True
+    ) -> dict[str, jax.Array]:
         """Evaluates a batch of graphs.
 
         Args:
-          graph: nodes `positions` [N, 3] (angstrom), `atomic_numbers` [N], and for some models `tags` [N],
-            `force_input` [N, 3] and `noise_mask` [N]; edges sorted by receiver, with `shifts` [E, 3] when periodic;
-            globals `cell` [G, 3, 3] when periodic. Padding is jraph's.
+          graph: nodes `positions` [N, 3] (angstrom), `atomic_numbers` [N], and for some models
+            `tags` [N], `force_input` [N, 3] and `noise_mask` [N]; edges sorted by receiver, with
+            `shifts` [E, 3] when periodic; globals `cell` [G, 3, 3] when periodic. Padding is
+            jraph's.
           deterministic: no dropout; otherwise a random stream named `dropout` is needed.
 
         Returns:
-          `energy` [G] in network units (standardized or as trained), with an auxiliary task `displacement` [N, 3],
-          with denoising `denoising` [N, 3]. Padding graphs have finite values without meaning.
+          `energy` [G] in network units (standardized or as trained), with an auxiliary task
+          `displacement` [N, 3], with denoising `denoising` [N, 3]. Padding graphs have finite
+          values without meaning.
 
         Raises:
           ValueError: the graph does not fit the model (only seen outside `jit`).
         """
         config = self.config
         check_graph(graph, config)
+        graph = jax.tree.map(jnp.asarray, graph)
         precision = config.matmul_precision
         with jax.default_matmul_precision(precision) if precision else contextlib.nullcontext():
             context = self._context(graph)
-            features = self._embed(graph, context)
-            features = self._blocks(features, context, deterministic)
-            features = EquivariantNorm(config.irreps_feature, config.norm_layer, name="norm")(
+            embedded = self._embed(graph, context)
+            features = self._blocks(embedded, context, deterministic)
+            normalized = EquivariantNorm(config.irreps_feature, config.norm_layer, name="norm")(
                 features, context.graph_index, context.num_graphs
             )
-            return self._heads(features, context, deterministic)
+            return self._heads(normalized, context, deterministic)
 
     def _context(self, graph: jraph.GraphsTuple) -> GraphContext:
         """Geometry and radial basis of the edges."""
@@ -78,19 +90,25 @@ class Equiformer(nn.Module):
         shifts = cells = None
         if graph.edges and "shifts" in graph.edges:
             shifts = graph.edges["shifts"]
-            cells = gather_to_edges(graph.globals["cell"], graph_index_of_nodes(graph.n_edge, num_edges))
+            cells = gather_to_edges(
+                graph.globals["cell"], graph_index_of_nodes(graph.n_edge, num_edges)
+            )
         geometry = edge_geometry(
             edge_vectors(graph.nodes["positions"], graph.senders, graph.receivers, shifts, cells)
         )
-        scalars = RadialBasis(config.basis_type, config.number_of_basis, config.max_radius, name="radial_basis")(
-            geometry.distance
-        )
+        scalars = RadialBasis(
+            config.basis_type, config.number_of_basis, config.max_radius, name="radial_basis"
+        )(geometry.distance)
         if config.use_atom_edge_attr:
             scalars = jnp.concatenate([*self._atom_edge_attributes(graph), scalars], axis=-1)
-        envelope = smooth_envelope(geometry.distance, config.max_radius) if config.smooth_cutoff else None
+        envelope = (
+            smooth_envelope(geometry.distance, config.max_radius) if config.smooth_cutoff else None
+        )
         return GraphContext(
             edges=EdgeList(graph.senders, graph.receivers, geometry.valid, envelope),
-            matrices=wigner_matrices(aligning_rotation(geometry.direction), _highest_degree(config)),
+            matrices=wigner_matrices(
+                aligning_rotation(geometry.direction), _highest_degree(config)
+            ),
             scalars=scalars,
             graph_index=graph_index_of_nodes(graph.n_node, num_nodes),
             n_node=graph.n_node,
@@ -98,26 +116,39 @@ class Equiformer(nn.Module):
 
     def _atom_edge_attributes(self, graph: jraph.GraphsTuple) -> tuple[jax.Array, jax.Array]:
         config, rows = self.config, rows_of_elements(graph.nodes["atomic_numbers"], self.config)
-        source = NodeEmbedding(config.max_atom_type, config.irreps_atom_edge_attr, name="source_embedding")(rows)
-        target = NodeEmbedding(config.max_atom_type, config.irreps_atom_edge_attr, name="target_embedding")(rows)
-        return gather_to_edges(source[:, 0], graph.senders), gather_to_edges(target[:, 0], graph.receivers)
+        source = NodeEmbedding(
+            config.max_atom_type, config.irreps_atom_edge_attr, name="source_embedding"
+        )(rows)
+        target = NodeEmbedding(
+            config.max_atom_type, config.irreps_atom_edge_attr, name="target_embedding"
+        )(rows)
+        return gather_to_edges(source[:, 0], graph.senders), gather_to_edges(
+            target[:, 0], graph.receivers
+        )
 
-    def _embed(self, graph: jraph.GraphsTuple, context: GraphContext) -> Features:
+    def _embed(self, graph: jraph.GraphsTuple, context: GraphContext) -> AliveFeatures:
         """Sum of the embeddings of element, tag, surroundings and force input (section 5)."""
         config = self.config
         irreps = config.irreps_node_embedding
         features = EdgeDegreeEmbedding(
-            irreps, config.irreps_sh, config.fc_neurons, config.avg_degree, name="edge_degree_embedding"
+            irreps,
+            config.irreps_sh,
+            config.fc_neurons,
+            config.avg_degree,
+            name="edge_degree_embedding",
         )(context)
         rows = rows_of_elements(graph.nodes["atomic_numbers"], config)
-        scalars = features[0] + NodeEmbedding(config.max_atom_type, irreps, name="atom_embedding")(rows)
+        scalars = features[0] + NodeEmbedding(config.max_atom_type, irreps, name="atom_embedding")(
+            rows
+        )
         if config.use_tags:
-            scalars = scalars + NodeEmbedding(NUM_TAGS, irreps, name="tag_embedding")(graph.nodes["tags"])
-        features = (scalars, *features[1:])
-        if config.use_force_encoding:
-            forces = ForceEmbedding(config.irreps_equivariant_inputs, irreps, name="force_embedding")(
-                _force_input(graph)
+            scalars = scalars + NodeEmbedding(NUM_TAGS, irreps, name="tag_embedding")(
+                graph.nodes["tags"]
             )
+        features = (scalars, *features[1:])
+        inputs = config.irreps_equivariant_inputs  # given with `use_force_encoding`, always
+        if config.use_force_encoding and inputs is not None:
+            forces = ForceEmbedding(inputs, irreps, name="force_embedding")(_force_input(graph))
             features = tuple(x + y for x, y in zip(features, forces, strict=True))
         dtype = jnp.result_type(*features)
         return tuple(x.astype(dtype) for x in features)
@@ -139,7 +170,9 @@ class Equiformer(nn.Module):
                 name=name,
             )
 
-        def body(module: TransformerBlock, carry: Features, context: GraphContext) -> tuple[Features, None]:
+        def body(
+            module: TransformerBlock, carry: Features, context: GraphContext
+        ) -> tuple[Features, None]:
             return module(carry, context), None
 
         if config.num_layers > 1:
@@ -169,31 +202,42 @@ class Equiformer(nn.Module):
             compute_dtype=config.compute_dtype,
         )
 
-    def _heads(self, features: Features, context: GraphContext, deterministic: bool) -> dict[str, jax.Array]:
+    def _heads(
+        self, features: Features, context: GraphContext, deterministic: bool
+    ) -> dict[str, jax.Array]:
         """Energy and, where the model has them, vectors (sections 7, 8.3 and 9)."""
         config = self.config
         outputs = {"energy": self._energy(features, context, deterministic)}
         vector = "1x1o" if has_irrep(e3nn.Irreps(config.irreps_feature), "1o") else "1x1e"
-        for enabled, key in ((config.use_auxiliary_task, "displacement"), (config.use_denoising, "denoising")):
+        for enabled, key in (
+            (config.use_auxiliary_task, "displacement"),
+            (config.use_denoising, "denoising"),
+        ):
             if enabled:
                 head = self._attention_head(vector, f"{key}_head", deterministic)
-                outputs[key] = head(features, context)[0][:, :, 0]
+                outputs[key] = alive_segment(head(features, context), 0)[:, :, 0]
         return outputs
 
     def _attention_head(self, irreps_out: str, name: str, deterministic: bool) -> GraphAttention:
         settings = self._attention_settings()
-        return GraphAttention(settings, self.config.irreps_feature, irreps_out, None, deterministic, name=name)
+        return GraphAttention(
+            settings, self.config.irreps_feature, irreps_out, None, deterministic, name=name
+        )
 
     def _energy(self, features: Features, context: GraphContext, deterministic: bool) -> jax.Array:
         config = self.config
         if config.out_drop and not deterministic:
             irreps = e3nn.Irreps(config.irreps_feature)
             key = self.make_rng("dropout")
-            features = equivariant_dropout(key, features, irreps, config.out_drop, config.out_drop_scalars_only)
+            features = equivariant_dropout(
+                key, features, irreps, config.out_drop, config.out_drop_scalars_only
+            )
         if config.use_attn_head:
-            per_node = self._attention_head("1x0e", "energy_attention", deterministic)(features, context)[0]
+            head = self._attention_head("1x0e", "energy_attention", deterministic)
+            per_node = alive_segment(head(features, context), 0)
             if config.attn_head_skip_connect:
-                per_node += EquivariantLinear(config.irreps_feature, "1x0e", name="energy_skip")(features)[0]
+                skip = EquivariantLinear(config.irreps_feature, "1x0e", name="energy_skip")
+                per_node += alive_segment(skip(features), 0)
         else:
             per_node = EnergyHead(config.irreps_feature, name="energy_head")(features)
         totals = sum_to_graphs(per_node[:, 0, 0], context.graph_index, context.num_graphs)
@@ -214,18 +258,48 @@ class EnergyHead(nn.Module):
         """Maps segments `[N, 2l+1, mul]` to `[N, 1, 1]`."""
         scalars = f"{multiplicity(e3nn.Irreps(self.irreps_in), '0e')}x0e"
         hidden = EquivariantLinear(self.irreps_in, scalars, name="linear_1")(features)
-        return EquivariantLinear(scalars, "1x0e", name="linear_2")((scaled_silu(hidden[0]),))[0]
+        activated = scaled_silu(alive_segment(hidden, 0))
+        energies = EquivariantLinear(scalars, "1x0e", name="linear_2")((activated,))
+        return alive_segment(energies, 0)
+
+
+def apply_model(
+    model: Equiformer,
+    variables: Mapping[str, Any],
+    graph: jraph.GraphsTuple,
+    deterministic: bool = True,
+    rngs: dict[str, jax.Array] | None = None,
+) -> dict[str, jax.Array]:
+    """`model.apply` with the type of its result: Flax leaves open whether state comes with it.
+
+    Args:
+      model: the network.
+      variables: its parameters, `{"params": ...}`.
+      graph: a batch.
+      deterministic: no dropout.
+      rngs: random streams, when not deterministic.
+
+    Returns:
+      The outputs of `Equiformer.__call__`.
+    """
+    outputs = model.apply(variables, graph, deterministic, rngs=rngs)
+    return cast("dict[str, jax.Array]", outputs)
 
 
 def _highest_degree(config: EquiformerConfig) -> int:
     """The highest degree that any layer rotates."""
-    fields: list[Any] = [config.irreps_node_embedding, config.irreps_sh, config.irreps_feature, config.irreps_head]
+    fields: list[Any] = [
+        config.irreps_node_embedding,
+        config.irreps_sh,
+        config.irreps_feature,
+        config.irreps_head,
+    ]
     fields.append(config.irreps_pre_attn or config.irreps_node_embedding)
     return max(e3nn.Irreps(irreps).lmax for irreps in fields)
 
 
 def _force_input(graph: jraph.GraphsTuple) -> jax.Array:
-    """The force input of corrupted atoms, zero elsewhere and where the batch has none (section 9)."""
+    """The force input of corrupted atoms, zero elsewhere and where a batch has none (section 9)."""
     nodes = graph.nodes
     if "force_input" not in nodes:
         return jnp.zeros_like(nodes["positions"])

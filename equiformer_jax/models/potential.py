@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jraph
 
 from equiformer_jax.models.checks import check_graph
-from equiformer_jax.models.equiformer import Equiformer
+from equiformer_jax.models.equiformer import Equiformer, apply_model
 from equiformer_jax.ops.segment import graph_index_of_nodes
 
 
@@ -48,7 +48,7 @@ def _energy_and_forces(
 ) -> tuple[jax.Array, jax.Array]:
     def total(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         moved = graph._replace(nodes={**graph.nodes, "positions": positions})
-        energy = model.apply(variables, moved, deterministic, rngs=rngs)["energy"]
+        energy = apply_model(model, variables, moved, deterministic, rngs)["energy"]
         return jnp.sum(energy), energy
 
     gradient, energy = jax.grad(total, has_aux=True)(jnp.asarray(graph.nodes["positions"]))
@@ -60,8 +60,8 @@ def energy_forces_and_stress(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Energies, forces and stress of periodic systems.
 
-    The stress is the derivative of the energy with respect to a symmetric strain of positions and cell, over the
-    volume: positive under tension, the sign of ASE.
+    The stress is the derivative of the energy with respect to a symmetric strain of positions and
+    cell, over the volume: positive under tension, the sign of ASE.
 
     Args:
       model: the network.
@@ -69,14 +69,16 @@ def energy_forces_and_stress(
       graph: a batch with cells.
 
     Returns:
-      Energies `[G]`, forces `[N, 3]` and stress `[G, 3, 3]` (network units per cubic angstrom; zero for a graph
-      without volume, such as padding).
+      Energies `[G]`, forces `[N, 3]` and stress `[G, 3, 3]` (network units per cubic angstrom; zero
+      for a graph without volume, such as padding).
 
     Raises:
       ValueError: the graph has no cells, or does not fit the model.
     """
     if "cell" not in (graph.globals or {}):
-        raise ValueError("energy_forces_and_stress: graph.globals has no 'cell'; stress needs a periodic system")
+        raise ValueError(
+            "energy_forces_and_stress: graph.globals has no 'cell'; stress needs a periodic system"
+        )
     check_graph(graph, model.config)
     return _energy_forces_and_stress(model, variables, graph)
 
@@ -91,10 +93,13 @@ def _energy_forces_and_stress(
     def total(positions: jax.Array, strain: jax.Array) -> tuple[jax.Array, jax.Array]:
         deformation = jnp.eye(3, dtype=positions.dtype) + (strain + jnp.swapaxes(strain, 1, 2)) / 2
         strained = graph._replace(
-            nodes={**graph.nodes, "positions": jnp.einsum("ni,nij->nj", positions, deformation[graph_index])},
+            nodes={
+                **graph.nodes,
+                "positions": jnp.einsum("ni,nij->nj", positions, deformation[graph_index]),
+            },
             globals={**graph.globals, "cell": cell @ deformation},
         )
-        energy = model.apply(variables, strained)["energy"]
+        energy = apply_model(model, variables, strained)["energy"]
         return jnp.sum(energy), energy
 
     strain = jnp.zeros_like(cell)

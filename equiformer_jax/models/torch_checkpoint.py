@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,15 +30,17 @@ def variables_from_torch(
     Nothing is computed: the same numbers in another place, in their own precision.
 
     Args:
-      state_dict: official parameter names to arrays; or a checkpoint file (`.pth.tar`, or OC20's `.pt` with its
-        `module.module.` prefix), which is read without PyTorch and without executing anything in it.
+      state_dict: official parameter names to arrays; or a checkpoint file (`.pth.tar`, or OC20's
+        `.pt` with its `module.module.` prefix), which is read without PyTorch and without executing
+        anything in it.
       config: the model.
 
     Returns:
       `{"params": ...}` with NumPy leaves.
 
     Raises:
-      CheckpointMismatchError: a parameter is missing, unexpected or of another shape; all are named.
+      CheckpointMismatchError: a parameter is missing, unexpected or of another shape; all are
+        named.
       TorchFileError: the file cannot be read.
     """
     if isinstance(state_dict, str | os.PathLike):
@@ -46,19 +48,35 @@ def variables_from_torch(
     arrays = {_strip_prefix(name): np.asarray(value) for name, value in state_dict.items()}
     slots = list(parameter_slots(config))
     _check(arrays, slots)
+    return {"params": unpack_slots(slots, arrays)}
+
+
+def unpack_slots(slots: Iterable[Slot], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Fills the leaves of some slots and returns them as a nested tree.
+
+    Args:
+      slots: which parameters, of a whole model or of one module.
+      arrays: official names to arrays.
+    """
     leaves: dict[TreePath, Any] = {}
     for slot in slots:
         # Plain arrays of one number may come without their axes; numbers decide, not brackets.
-        for path, leaf in zip(slot.paths, slot.unpack(arrays[slot.name].reshape(slot.shape)), strict=True):
+        for path, leaf in zip(
+            slot.paths, slot.unpack(arrays[slot.name].reshape(slot.shape)), strict=True
+        ):
             if slot.layer is None:
                 leaves[path] = np.array(leaf)
             else:
                 leaves.setdefault(path, []).append(leaf)
-    return {"params": _nest({path: np.stack(x) if isinstance(x, list) else x for path, x in leaves.items()})}
+    return _nest({path: np.stack(x) if isinstance(x, list) else x for path, x in leaves.items()})
 
 
-def variables_to_torch(variables: Mapping[str, Any], config: EquiformerConfig) -> dict[str, np.ndarray]:
-    """The inverse of `variables_from_torch`: official parameter names to arrays, fixed buffers included.
+def variables_to_torch(
+    variables: Mapping[str, Any], config: EquiformerConfig
+) -> dict[str, np.ndarray]:
+    """The inverse of `variables_from_torch`: official parameter names to arrays.
+
+    The fixed buffers of the official radial basis are included.
 
     Args:
       variables: `{"params": ...}` of `Equiformer(config)`.
@@ -105,11 +123,17 @@ def _check(arrays: Mapping[str, np.ndarray], slots: list[Slot]) -> None:
     ]
     problems = [
         f"{title}: {', '.join(names)}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        for title, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", misshapen),
+        )
         if names
     ]
     if problems:
-        raise CheckpointMismatchError("the checkpoint does not fit the configuration; " + "; ".join(problems))
+        raise CheckpointMismatchError(
+            "the checkpoint does not fit the configuration; " + "; ".join(problems)
+        )
 
 
 def _significant(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,11 +11,23 @@ import jax.numpy as jnp
 
 from equiformer_jax.nn.context import GraphContext
 from equiformer_jax.nn.linear import EquivariantLinear
-from equiformer_jax.nn.message import DotProductMessage, LinearMessage, MessageIrreps, NonlinearMessage
+from equiformer_jax.nn.message import (
+    DotProductMessage,
+    LinearMessage,
+    MessageIrreps,
+    NonlinearMessage,
+)
 from equiformer_jax.ops.attention import attend, scale_queries
 from equiformer_jax.ops.dropout import equivariant_dropout, keep_factors
 from equiformer_jax.ops.heads import heads_to_library_order, library_order_to_heads
-from equiformer_jax.ops.irreps import Features, concatenate_components, repeat_irreps, split_components
+from equiformer_jax.ops.irreps import (
+    AliveFeatures,
+    Features,
+    alive,
+    concatenate_components,
+    repeat_irreps,
+    split_components,
+)
 from equiformer_jax.ops.segment import gather_to_edges, sum_to_nodes
 from equiformer_jax.ops.tensor_product import AlignedFeatures, align
 
@@ -25,7 +37,7 @@ DOT_PRODUCT_DEGREE = 15.57930850982666
 
 @dataclasses.dataclass(frozen=True)
 class AttentionSettings:
-    """What all attentions of a model share; the fields have the meaning they have in `EquiformerConfig`."""
+    """What all attentions of a model share; the fields are those of `EquiformerConfig`."""
 
     irreps_sh: str
     irreps_head: str
@@ -64,27 +76,38 @@ class GraphAttention(nn.Module):
         num_nodes = context.graph_index.shape[0]
         is_dot_product = settings.attention == "dot_product"
 
-        dtype = jnp.dtype(settings.compute_dtype or features[0].dtype)
-        features = tuple(x.astype(dtype) for x in features)
-        aligned = self._merge_ends(features, context)
+        inputs = alive(features)
+        dtype = jnp.dtype(settings.compute_dtype or inputs[0].dtype)
+        inputs = tuple(x.astype(dtype) for x in inputs)
+        aligned = self._merge_ends(inputs, context)
         if is_dot_product:
-            queries = self._queries(features, context)
-            logits, values = DotProductMessage(irreps, settings.fc_neurons, name="message")(aligned, context, queries)
+            queries = self._queries(inputs, context)
+            logits, values = DotProductMessage(irreps, settings.fc_neurons, name="message")(
+                aligned, context, queries
+            )
         elif settings.nonlinear_message:
-            logits, values = NonlinearMessage(irreps, settings.fc_neurons, name="message")(aligned, context)
+            logits, values = NonlinearMessage(irreps, settings.fc_neurons, name="message")(
+                aligned, context
+            )
         else:
-            logits, values = LinearMessage(irreps, settings.fc_neurons, name="message")(aligned, context)
+            logits, values = LinearMessage(irreps, settings.fc_neurons, name="message")(
+                aligned, context
+            )
 
         logits = logits.astype(jnp.promote_types(dtype, jnp.float32))
         totals = attend(logits, values, irreps.values, context.edges, num_nodes, self._keep(logits))
         if settings.rescale_degree:
-            totals = _rescale(totals, context, num_nodes, DOT_PRODUCT_DEGREE if is_dot_product else 1.0)
+            totals = _rescale(
+                totals, context, num_nodes, DOT_PRODUCT_DEGREE if is_dot_product else 1.0
+            )
         if is_dot_product:
             totals = heads_to_library_order(totals, irreps.values)
         output = EquivariantLinear(str(irreps.values), self.irreps_out, name="projection")(totals)
         if settings.proj_drop and not self.deterministic:
             targets = e3nn.Irreps(self.irreps_out)
-            output = equivariant_dropout(self.make_rng("dropout"), output, targets, settings.proj_drop)
+            output = equivariant_dropout(
+                self.make_rng("dropout"), output, targets, settings.proj_drop
+            )
         return output
 
     def _message_irreps(self) -> MessageIrreps:
@@ -93,26 +116,28 @@ class GraphAttention(nn.Module):
         if self.alive is not None:
             alive &= set(self.alive)
         message = settings.irreps_pre_attn or self.irreps_in
-        return MessageIrreps(message, settings.irreps_sh, settings.irreps_head, settings.num_heads, frozenset(alive))
+        return MessageIrreps(
+            message, settings.irreps_sh, settings.irreps_head, settings.num_heads, frozenset(alive)
+        )
 
-    def _merge_ends(self, features: Features, context: GraphContext) -> AlignedFeatures:
+    def _merge_ends(self, features: AliveFeatures, context: GraphContext) -> AlignedFeatures:
         """Sums projections of both ends of each edge, in the frame of the edge (step 1)."""
         message = self.settings.irreps_pre_attn or self.irreps_in
         source = EquivariantLinear(self.irreps_in, message, name="source")(features)
         target = EquivariantLinear(self.irreps_in, message, use_bias=False, name="target")(features)
-        at_edges = gather_to_edges(concatenate_components(source), context.edges.senders)
-        at_edges += gather_to_edges(concatenate_components(target), context.edges.receivers)
+        at_edges = gather_to_edges(concatenate_components(alive(source)), context.edges.senders)
+        at_edges += gather_to_edges(concatenate_components(alive(target)), context.edges.receivers)
         irreps = e3nn.Irreps(message)
         return align(split_components(at_edges, irreps), irreps, context.matrices)
 
-    def _queries(self, features: Features, context: GraphContext) -> Features:
+    def _queries(self, features: AliveFeatures, context: GraphContext) -> AliveFeatures:
         """Scaled queries of the receivers, at the edges (section 6.2)."""
         settings = self.settings
         irreps = repeat_irreps(settings.irreps_head, settings.num_heads)
         queries = EquivariantLinear(self.irreps_in, str(irreps), name="query")(features)
         queries = library_order_to_heads(queries, irreps)
         queries = scale_queries(queries, irreps, e3nn.Irreps(settings.irreps_head).num_irreps)
-        at_edges = gather_to_edges(concatenate_components(queries), context.edges.receivers)
+        at_edges = gather_to_edges(concatenate_components(alive(queries)), context.edges.receivers)
         return split_components(at_edges, irreps)
 
     def _keep(self, logits: jax.Array) -> jax.Array | None:
@@ -127,5 +152,7 @@ def _rescale(features: Features, context: GraphContext, num_nodes: int, average:
     """Multiplies by the number of neighbors over `average`."""
     edges = context.edges
     dtype = next(x.dtype for x in features if x is not None)
-    degree = sum_to_nodes(edges.valid.astype(dtype), edges.receivers, num_nodes)[:, None, None] / average
+    degree = (
+        sum_to_nodes(edges.valid.astype(dtype), edges.receivers, num_nodes)[:, None, None] / average
+    )
     return tuple(None if x is None else x * degree for x in features)

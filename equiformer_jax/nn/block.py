@@ -40,7 +40,9 @@ class FeedForward(nn.Module):
         hidden = gate(hidden, e3nn.Irreps(self.irreps_mid))
         output = EquivariantLinear(self.irreps_mid, self.irreps_out, name="linear_2")(hidden)
         if self.drop and not self.deterministic:
-            output = equivariant_dropout(self.make_rng("dropout"), output, e3nn.Irreps(self.irreps_out), self.drop)
+            output = equivariant_dropout(
+                self.make_rng("dropout"), output, e3nn.Irreps(self.irreps_out), self.drop
+            )
         return output
 
 
@@ -70,13 +72,22 @@ class TransformerBlock(nn.Module):
         """Maps segments `[N, 2l+1, mul]` of `irreps_in` to those of `irreps_out`."""
         graphs = (context.graph_index, context.num_graphs)
         alive = self._alive()
-        normalized = EquivariantNorm(self.irreps_in, self.norm_layer, name="norm_1")(features, *graphs)
+        normalized = EquivariantNorm(self.irreps_in, self.norm_layer, name="norm_1")(
+            features, *graphs
+        )
         attended = GraphAttention(
-            self.attention, self.irreps_in, self.irreps_in, alive, self.deterministic, name="attention"
+            self.attention,
+            self.irreps_in,
+            self.irreps_in,
+            alive,
+            self.deterministic,
+            name="attention",
         )(normalized, context)
         features = _add(features, self._drop_path(attended, context))
 
-        normalized = EquivariantNorm(self.irreps_in, self.norm_layer, name="norm_2")(features, *graphs)
+        normalized = EquivariantNorm(self.irreps_in, self.norm_layer, name="norm_2")(
+            features, *graphs
+        )
         update = FeedForward(
             self.irreps_in,
             self.irreps_mlp_mid,
@@ -92,7 +103,8 @@ class TransformerBlock(nn.Module):
     def _alive(self) -> tuple[str, ...]:
         """Irreps of the features after attention that the block's result depends on.
 
-        With scalar outputs, as in the last block of most models, nothing of degree above 0 is read again.
+        With scalar outputs, as in the last block of most models, nothing of degree above 0 is read
+        again.
         """
         outputs = {str(ir) for _, ir in e3nn.Irreps(self.irreps_out)} | {"0e"}
         return tuple(str(ir) for _, ir in e3nn.Irreps(self.irreps_in) if str(ir) in outputs)
@@ -101,7 +113,9 @@ class TransformerBlock(nn.Module):
         if self.deterministic or not self.drop_path_rate:
             return features
         key = self.make_rng("dropout")
-        return drop_path(key, features, self.drop_path_rate, context.graph_index, context.num_graphs)
+        return drop_path(
+            key, features, self.drop_path_rate, context.graph_index, context.num_graphs
+        )
 
 
 def _add(left: Features, right: Features) -> Features:

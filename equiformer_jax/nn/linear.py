@@ -7,17 +7,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from equiformer_jax.ops.irreps import Features, multiplicity
+from equiformer_jax.ops.irreps import Features, alive_segment, multiplicity
 from equiformer_jax.ops.linear import LinearParameters, linear
 
 
 def declare_linear(
-    module: nn.Module, sources: e3nn.Irreps, targets: e3nn.Irreps, use_bias: bool = True, kernel_scale: float = 1.0
+    module: nn.Module,
+    sources: e3nn.Irreps,
+    targets: e3nn.Irreps,
+    use_bias: bool = True,
+    kernel_scale: float = 1.0,
 ) -> LinearParameters:
     """Declares the parameters of an equivariant linear map in a module (specification section 2.1).
 
-    One kernel per irrep that occurs on both sides, named by the irrep, drawn from N(0, 1 / fan-in); one bias for the
-    even scalars, zero at the start.
+    One kernel per irrep that occurs on both sides, named by the irrep, drawn from N(0, 1 / fan-in);
+    one bias for the even scalars, zero at the start.
     """
     kernels = []
     for mul, ir in targets:
@@ -53,7 +57,9 @@ class LinearWeights(nn.Module):
 
 
 class EquivariantLinear(nn.Module):
-    """Equivariant linear map of features (`LinearRS`, and every product with constant node attributes).
+    """Equivariant linear map of features.
+
+    It stands for the official `LinearRS` and for every product with constant node attributes.
 
     Attributes:
       irreps_in: input irreps.
@@ -88,7 +94,9 @@ class NodeEmbedding(nn.Module):
     def __call__(self, types: jax.Array) -> jax.Array:
         """Returns the scalars `[N, 1, mul]` for rows `[N]`; a row outside the table gives NaN."""
         scale = self.num_types**0.5  # the entries are N(0, 1), whatever the fan-in
-        weights = LinearWeights(f"{self.num_types}x0e", self.irreps_out, kernel_scale=scale, name="table")()
-        table = weights.kernels[0] + weights.bias
+        weights = LinearWeights(
+            f"{self.num_types}x0e", self.irreps_out, kernel_scale=scale, name="table"
+        )()
+        table = alive_segment(weights.kernels, 0) + weights.scalar_bias
         inside = (types >= 0) & (types < self.num_types)
         return jnp.where(inside[:, None], table[jnp.where(inside, types, 0)], jnp.nan)[:, None, :]

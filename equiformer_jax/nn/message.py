@@ -1,7 +1,7 @@
 """The three messages of Equiformer: what an edge says, and how much attention it asks for.
 
-Each module maps the aligned features of an edge to attention logits `[E, heads]` and to values, segments
-`[E, 2l+1, heads * channels]` in the common frame.
+Each module maps the aligned features of an edge to attention logits `[E, heads]` and to values,
+segments `[E, 2l+1, heads * channels]` in the common frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from equiformer_jax.nn.radial import RadialNetwork
 from equiformer_jax.ops.activations import gate_factors
 from equiformer_jax.ops.attention import dot_product_logits, mlp_attention_logits
 from equiformer_jax.ops.heads import library_order_to_heads, split_heads
-from equiformer_jax.ops.irreps import Features, gate_input, multiplicity, repeat_irreps, split_gate
+from equiformer_jax.ops.irreps import (
+    AliveFeatures,
+    Features,
+    alive,
+    alive_segment,
+    gate_input,
+    multiplicity,
+    repeat_irreps,
+    split_gate,
+)
 from equiformer_jax.ops.linear import LinearParameters
 from equiformer_jax.ops.paths import DepthwisePaths, depthwise_paths
 from equiformer_jax.ops.tensor_product import (
@@ -63,9 +72,10 @@ class MessageIrreps:
 
 
 class NonlinearMessage(nn.Module):
-    """Tensor product, gate, second tensor product; the scores are linear in the first one (section 6.1).
+    """Tensor product, gate, second tensor product (section 6.1).
 
-    Both products act on the same edge and gates are invariant: everything happens in the edge frame.
+    The scores are linear in the first product. Both products act on the same edge and gates are
+    invariant: everything happens in the edge frame.
 
     Attributes:
       irreps: what all messages know.
@@ -76,42 +86,54 @@ class NonlinearMessage(nn.Module):
     fc_neurons: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, aligned: AlignedFeatures, context: GraphContext) -> tuple[jax.Array, Features]:
+    def __call__(
+        self, aligned: AlignedFeatures, context: GraphContext
+    ) -> tuple[jax.Array, Features]:
         """Maps aligned features of `irreps.message` to logits and values."""
         hidden, scores = self._first_product(aligned, context)
         logits = _MlpLogits(self.irreps.num_heads, name="logits")(scores)
         return logits, self._second_product(hidden, context)
 
-    def _first_product(self, aligned: AlignedFeatures, context: GraphContext) -> tuple[AlignedFeatures, jax.Array]:
+    def _first_product(
+        self, aligned: AlignedFeatures, context: GraphContext
+    ) -> tuple[AlignedFeatures, jax.Array]:
         irreps, dtype = self.irreps, aligned[0].dtype
         message = e3nn.Irreps(irreps.message)
         paths = depthwise_paths(irreps.message, irreps.sh, irreps.message)
-        to_gate = LinearWeights(str(paths.irreps_out), str(gate_input(message)), name="message_linear")()
-        to_scores = LinearWeights(str(paths.irreps_out), f"{irreps.num_scores}x0e", name="alpha_linear")()
+        to_gate = LinearWeights(
+            str(paths.irreps_out), str(gate_input(message)), name="message_linear"
+        )()
+        to_scores = LinearWeights(
+            str(paths.irreps_out), f"{irreps.num_scores}x0e", name="alpha_linear"
+        )()
 
         # Scores and gate input read the same scalars: one matrix for both.
         kernels = _kernels_of_product(to_gate, gate_input(message), paths, dtype)
-        kernels[0] = jnp.concatenate([kernels[0], to_scores.kernels[0].astype(dtype)], axis=1)
+        score_kernel = alive_segment(to_scores.kernels, 0).astype(dtype)
+        kernels[0] = jnp.concatenate([alive_segment(kernels, 0), score_kernel], axis=1)
         weights = _radial_weights(self.fc_neurons, paths, context, dtype)
         product = list(depthwise_linear(aligned, weights, kernels, paths))
 
-        scalars = product[0][0] + jnp.concatenate([to_gate.bias, to_scores.bias]).astype(dtype)
+        bias = jnp.concatenate([to_gate.scalar_bias, to_scores.scalar_bias])
+        scalars = alive_segment(product, 0)[0] + bias.astype(dtype)
         num_scalars, num_gates, _ = split_gate(message)
         activated, gates = gate_factors(scalars[..., : num_scalars + num_gates], num_scalars)
         product[0] = (activated,)
-        segments = select_segments(product, paths.irreps_out, message)
+        segments = alive(select_segments(product, paths.irreps_out, message))
         return gate_orders(segments, message, gates), scalars[:, 0, num_scalars + num_gates :]
 
     def _second_product(self, hidden: AlignedFeatures, context: GraphContext) -> Features:
         irreps, dtype = self.irreps, hidden[0].dtype
         paths = depthwise_paths(irreps.message, irreps.sh, str(irreps.values))
-        weight = self.param("tensor_product_weight", nn.initializers.normal(1.0), (paths.weight_numel,))
+        weight = self.param(
+            "tensor_product_weight", nn.initializers.normal(1.0), (paths.weight_numel,)
+        )
         to_values = LinearWeights(str(paths.irreps_out), str(irreps.values), name="value_linear")()
         kernels = _kernels_of_product(to_values, irreps.values, paths, dtype, irreps.alive)
         product = shared_depthwise_linear(hidden, weight.astype(dtype), kernels, paths)
         segments = list(select_segments(product, paths.irreps_out, irreps.values))
         if segments[0] is not None:
-            segments[0] = (segments[0][0] + to_values.bias.astype(dtype),)
+            segments[0] = (segments[0][0] + to_values.scalar_bias.astype(dtype),)
         return unalign(segments, irreps.values, context.matrices)
 
 
@@ -127,12 +149,14 @@ class LinearMessage(nn.Module):
     fc_neurons: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, aligned: AlignedFeatures, context: GraphContext) -> tuple[jax.Array, Features]:
+    def __call__(
+        self, aligned: AlignedFeatures, context: GraphContext
+    ) -> tuple[jax.Array, Features]:
         """Maps aligned features of `irreps.message` to logits and values."""
         irreps = self.irreps
         outputs = (e3nn.Irreps(f"{irreps.num_scores}x0e") + irreps.values).simplify()
         segments, bias = _product_and_linear(self, aligned, context, outputs, irreps.alive | {"0e"})
-        scalars = segments[0][0] + bias
+        scalars = alive_segment(segments, 0)[0] + bias
         scores, values = jnp.split(split_heads(scalars[:, 0], irreps.num_heads), 2, axis=-1)
         segments[0] = (values.reshape(*scalars.shape[:-1], -1),) if "0e" in irreps.alive else None
         logits = _MlpLogits(irreps.num_heads, name="logits")(scores.reshape(scalars.shape[0], -1))
@@ -152,7 +176,7 @@ class DotProductMessage(nn.Module):
 
     @nn.compact
     def __call__(
-        self, aligned: AlignedFeatures, context: GraphContext, queries: Features
+        self, aligned: AlignedFeatures, context: GraphContext, queries: AliveFeatures
     ) -> tuple[jax.Array, Features]:
         """Maps aligned features of `irreps.message` and queries at the edges to logits and values.
 
@@ -161,15 +185,17 @@ class DotProductMessage(nn.Module):
         irreps = self.irreps
         outputs = repeat_irreps(irreps.values, 2)
         segments, bias = _product_and_linear(self, aligned, context, outputs)
-        segments[0] = (segments[0][0] + bias,)
+        segments[0] = (alive_segment(segments, 0)[0] + bias,)
         both = library_order_to_heads(unalign(segments, outputs, context.matrices), outputs)
-        keys, values = zip(*(jnp.split(x, 2, axis=-1) for x in both), strict=True)
+        keys, values = zip(*(jnp.split(x, 2, axis=-1) for x in alive(both)), strict=True)
         logits = dot_product_logits(
-            [split_heads(q, irreps.num_heads) for q in queries], [split_heads(k, irreps.num_heads) for k in keys]
+            [split_heads(q, irreps.num_heads) for q in queries],
+            [split_heads(k, irreps.num_heads) for k in keys],
         )
         degrees = {e3nn.Irrep(ir).l for ir in irreps.alive}
-        alive = tuple(x if ir.l in degrees else None for x, (_, ir) in zip(values, irreps.values, strict=True))
-        return logits, alive
+        return logits, tuple(
+            x if ir.l in degrees else None for x, (_, ir) in zip(values, irreps.values, strict=True)
+        )
 
 
 class _MlpLogits(nn.Module):
@@ -182,7 +208,9 @@ class _MlpLogits(nn.Module):
         split = split_heads(scores, self.num_heads)
         bound = (6 / (self.num_heads + split.shape[-1])) ** 0.5
         init = nn.initializers.uniform(2 * bound)
-        alpha_dot = self.param("alpha_dot", lambda key, shape: init(key, shape) - bound, split.shape[1:])
+        alpha_dot = self.param(
+            "alpha_dot", lambda key, shape: init(key, shape) - bound, split.shape[1:]
+        )
         return mlp_attention_logits(split, alpha_dot.astype(split.dtype))
 
 
@@ -193,14 +221,19 @@ def _product_and_linear(
     outputs: e3nn.Irreps,
     alive: frozenset[str] | None = None,
 ) -> tuple[list[Sequence[jax.Array] | None], jax.Array]:
-    """A tensor product with radial weights and a linear map to `outputs`: orders of each segment, and the bias."""
+    """A tensor product with radial weights and a linear map to `outputs`.
+
+    Returns:
+      The orders of each segment of `outputs`, and the bias that its even scalars still need.
+    """
     irreps, dtype = module.irreps, aligned[0].dtype
     paths = depthwise_paths(irreps.message, irreps.sh, str(outputs))
     weights = _radial_weights(module.fc_neurons, paths, context, dtype)
     linear = LinearWeights(str(paths.irreps_out), str(outputs), name="message_linear")()
     kernels = _kernels_of_product(linear, outputs, paths, dtype, alive)
     product = depthwise_linear(aligned, weights, kernels, paths)
-    return list(select_segments(product, paths.irreps_out, outputs)), linear.bias.astype(dtype)
+    segments = list(select_segments(product, paths.irreps_out, outputs))
+    return segments, linear.scalar_bias.astype(dtype)
 
 
 def _radial_weights(
@@ -217,8 +250,13 @@ def _kernels_of_product(
     dtype: jnp.dtype,
     alive: frozenset[str] | None = None,
 ) -> list[jax.Array | None]:
-    """The kernel for each irrep of the product, `None` where it leads nowhere or to nothing that is read."""
-    by_irrep = {str(ir): kernel for kernel, (_, ir) in zip(parameters.kernels, outputs, strict=True)}
+    """The kernel for each irrep of the product.
+
+    `None` where the irrep leads nowhere, or to nothing that is read.
+    """
+    by_irrep = {
+        str(ir): kernel for kernel, (_, ir) in zip(parameters.kernels, outputs, strict=True)
+    }
     kernels = []
     for _, ir in paths.irreps_out:
         kernel = by_irrep.get(str(ir)) if alive is None or str(ir) in alive else None

@@ -17,8 +17,9 @@ class EquivariantNorm(nn.Module):
 
     Attributes:
       irreps: irreps of the features.
-      kind: `layer` and `fast_layer` (the same mathematics), `instance`, `graph`, or the official release's
-        `layer_v3` (every degree centered) and `layer_v4` (centered by a learned fraction).
+      kind: `layer` and `fast_layer` (the same mathematics), `instance`, `graph`, or the official
+        release's `layer_v3` (every degree centered) and `layer_v4` (centered by a learned
+        fraction).
     """
 
     irreps: str

@@ -18,7 +18,9 @@ def _uniform(low: float, high: float) -> nn.initializers.Initializer:
     return init
 
 
-def _multiples_of_pi(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+def _multiples_of_pi(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
     return jnp.pi * jnp.arange(1, shape[0] + 1, dtype=dtype)
 
 
@@ -53,7 +55,9 @@ class RadialBasis(nn.Module):
 
 
 class RadialOutput(NamedTuple):
-    """The last layer of a radial network, not yet applied: its input is far smaller than its output.
+    """The last layer of a radial network, not yet applied.
+
+    Its input is far smaller than its output.
 
     Attributes:
       hidden: `[E, width]`.
@@ -67,7 +71,9 @@ class RadialOutput(NamedTuple):
 
     def per_edge(self) -> jax.Array:
         """The weights of every edge, `[E, weights]`."""
-        return self.hidden @ self.kernel.astype(self.hidden.dtype) + self.offset.astype(self.hidden.dtype)
+        return self.hidden @ self.kernel.astype(self.hidden.dtype) + self.offset.astype(
+            self.hidden.dtype
+        )
 
 
 class RadialNetwork(nn.Module):

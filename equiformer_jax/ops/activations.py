@@ -5,7 +5,7 @@ from __future__ import annotations
 import e3nn_jax as e3nn
 import jax
 
-from equiformer_jax.ops.irreps import Features, split_gate
+from equiformer_jax.ops.irreps import Features, alive_segment, split_gate
 
 # The official library estimated <f(z)^2>^(-1/2) from one million fixed normal samples. A trained
 # checkpoint contains these very numbers, so the exact integrals would be wrong here.
@@ -35,7 +35,9 @@ def gate_factors(scalars: jax.Array, num_scalars: int) -> tuple[jax.Array, jax.A
 
 
 def gate(features: Features, irreps: e3nn.Irreps) -> Features:
-    """Gated nonlinearity: the i-th gate scales the i-th copy of everything that is not an even scalar.
+    """Gated nonlinearity: every copy of what is not an even scalar is scaled by a gate of its own.
+
+    The i-th gate belongs to the i-th such copy.
 
     Args:
       features: segments of `gate_input(irreps)`: `[..., 1, scalars + gates]`, then the gated ones
@@ -44,9 +46,12 @@ def gate(features: Features, irreps: e3nn.Irreps) -> Features:
 
     Returns:
       The segments of `irreps`.
+
+    Raises:
+      ValueError: the segment of scalars and gates is dead.
     """
     num_scalars, _, gated = split_gate(irreps)
-    scalars, gates = gate_factors(features[0], num_scalars)
+    scalars, gates = gate_factors(alive_segment(features, 0), num_scalars)
     outputs: list[jax.Array | None] = [scalars]
     start = 0
     for x, (mul, _) in zip(features[1:], gated, strict=True):

@@ -1,11 +1,13 @@
 """Attention over the neighbors of every node (specification section 6).
 
-The softmax is never written out per edge: numerators and denominator are summed together and divided at the
-nodes, which is the same sum with one pass over the edges less.
+The softmax is never written out per edge: numerators and denominator are summed together and
+divided at the nodes, which is the same sum with one pass over the edges less.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -57,12 +59,15 @@ def dot_product_logits(queries: Sequence[jax.Array], keys: Sequence[jax.Array]) 
     Returns:
       `[E, heads]`.
     """
-    return sum(jnp.einsum("eihc,eihc->eh", q, k) for q, k in zip(queries, keys, strict=True))
+    products = [jnp.einsum("eihc,eihc->eh", q, k) for q, k in zip(queries, keys, strict=True)]
+    return functools.reduce(operator.add, products)
 
 
 def scale_queries(queries: Features, irreps: e3nn.Irreps, copies_per_head: int) -> Features:
     """Divides by the square roots of the number of irrep copies in a head and of `2l+1`."""
-    return tuple(x / (copies_per_head * ir.dim) ** 0.5 for x, (_, ir) in zip(queries, irreps, strict=True))
+    return tuple(
+        x / (copies_per_head * ir.dim) ** 0.5 for x, (_, ir) in zip(queries, irreps, strict=True)
+    )
 
 
 def attend(
@@ -96,7 +101,9 @@ def attend(
         factors = factors * edges.envelope[:, None]
     scaled = [_scale_heads(x.astype(logits.dtype), factors) for x, _ in alive]
     summed = sum_to_nodes(
-        jnp.concatenate([concatenate_components(scaled), weights], axis=-1), edges.receivers, num_nodes
+        jnp.concatenate([concatenate_components(scaled), weights], axis=-1),
+        edges.receivers,
+        num_nodes,
     )
     # Without edges the sum is 0, and derivatives of 1 / 1e-16 overflow: divide by 1 instead.
     denominator = summed[:, -heads:]
@@ -107,12 +114,19 @@ def attend(
 
 
 def _unnormalized_weights(logits: jax.Array, edges: EdgeList, num_nodes: int) -> jax.Array:
-    """`exp(logit - max)`, zero for invalid edges; the subtracted maximum cancels, so it carries no gradient."""
+    """`exp(logit - max)`, zero for invalid edges.
+
+    The subtracted maximum cancels in the normalized weights, so it carries no gradient.
+    """
     masked = jnp.where(edges.valid[:, None], logits, -jnp.inf)
-    highest = jax.lax.stop_gradient(max_to_nodes(jax.lax.stop_gradient(masked), edges.receivers, num_nodes))
+    highest = jax.lax.stop_gradient(
+        max_to_nodes(jax.lax.stop_gradient(masked), edges.receivers, num_nodes)
+    )
     highest = jnp.where(jnp.isfinite(highest), highest, 0)
     shifted = logits - gather_to_edges(highest, edges.receivers)
-    weights = jnp.where(edges.valid[:, None], jnp.exp(jnp.where(edges.valid[:, None], shifted, 0)), 0)
+    weights = jnp.where(
+        edges.valid[:, None], jnp.exp(jnp.where(edges.valid[:, None], shifted, 0)), 0
+    )
     return weights if edges.envelope is None else weights * edges.envelope[:, None]
 
 

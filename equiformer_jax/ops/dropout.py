@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from equiformer_jax.ops.irreps import Features
 
 
-def keep_factors(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+def keep_factors(
+    key: jax.Array, rate: float, shape: tuple[int, ...], dtype: jnp.dtype
+) -> jax.Array:
     """0 with probability `rate`, else `1 / (1 - rate)`."""
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
 

@@ -1,9 +1,10 @@
-"""Edge-aligned frames: rotations that turn every edge onto the polar axis, smooth wherever they are used.
+"""Edge-aligned frames: rotations that turn every edge onto the polar axis.
 
-In such a frame a tensor product with spherical harmonics is diagonal in the order m. The frame is free up to
-a turn about the edge, and any choice gives the same result. Two charts built from polynomials of the unit
-vector cover the sphere, each used on the half where its denominator is at least 1: values and all derivatives
-are exact, at the poles too. The derivative of the frame must not be stopped: it is part of the force.
+They are smooth wherever they are used. In such a frame a tensor product with spherical harmonics is
+diagonal in the order m. The frame is free up to a turn about the edge, and any choice gives the
+same result. Two charts built from polynomials of the unit vector cover the sphere, each used on the
+half where its denominator is at least 1: values and all derivatives are exact, at the poles too.
+The derivative of the frame must not be stopped: it is part of the force.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from equiformer_jax.ops.wigner import degree_raising
 def aligning_rotation(direction: jax.Array) -> jax.Array:
     """Rotation matrices that take unit vectors to the polar axis y.
 
-    For `y >= 0` the smallest such rotation; for `y < 0` the smallest one to -y, then half a turn about x.
+    For `y >= 0` the smallest such rotation; for `y < 0` the smallest one to -y, then half a turn
+    about x.
 
     Args:
       direction: `[E, 3]` unit vectors.

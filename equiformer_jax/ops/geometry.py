@@ -17,7 +17,8 @@ class EdgeGeometry(NamedTuple):
     Attributes:
       distance: `[E]` in angstrom; 1 where the edge is not valid.
       direction: `[E, 3]` unit vectors from receiver to sender; the polar axis where not valid.
-      valid: `[E]` bool. Padding, and an edge whose vector is zero, has no direction and sends no message.
+      valid: `[E]` bool. Padding, and an edge whose vector is zero, has no direction and sends no
+        message.
     """
 
     distance: jax.Array
@@ -51,7 +52,10 @@ def edge_vectors(
 
 
 def edge_geometry(vectors: jax.Array) -> EdgeGeometry:
-    """Distances and directions; invalid edges are replaced on the input side, so no derivative sees 0/0."""
+    """Distances and directions of edge vectors `[E, 3]` in angstrom.
+
+    Invalid edges are replaced on the input side, so no derivative sees 0/0.
+    """
     squared = jnp.sum(vectors**2, axis=-1)
     valid = squared > MIN_SQUARED_DISTANCE
     polar = jnp.array([0.0, 1.0, 0.0], vectors.dtype)

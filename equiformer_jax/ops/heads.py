@@ -1,6 +1,7 @@
 """Attention heads and the channel axis (specification sections 6.1 and 6.2).
 
-Channels are head-major: channel `head * channels + c`. One head's features are a slice of that axis.
+Channels are head-major: channel `head * channels + c`. One head's features are a slice of that
+axis.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ def split_heads(x: jax.Array, num_heads: int) -> jax.Array:
 def library_order_to_heads(features: Features, irreps: e3nn.Irreps) -> Features:
     """Reads features sorted odd before even as if they were sorted even before odd.
 
-    The official dot-product attention does so: its linear map ends in the library's order of irreps, its
-    heads are cut in the other. With one parity per degree this is the identity. With both, channels of the
-    two parities mix and inversion symmetry is lost, in the official model and, to be exact, in this one.
+    The official dot-product attention does so: its linear map ends in the library's order of
+    irreps, its heads are cut in the other. With one parity per degree this is the identity. With
+    both, channels of the two parities mix and inversion symmetry is lost, in the official model
+    and, to be exact, in this one.
 
     Args:
       features: segments `[..., 2l+1, mul]` of `irreps`.

@@ -1,7 +1,8 @@
 """Equivariant normalizations (specification sections 3.3 and 3.4).
 
-Every function takes features, the irreps, and flat parameters over irrep copies: `affine_weight` for all
-copies in order, `affine_bias` for the even scalars. Statistics are never taken below float32.
+Every function takes features, the irreps, and flat parameters over irrep copies: `affine_weight`
+for all copies in order, `affine_bias` for the even scalars. Statistics are never taken below
+float32.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def layer_norm(
     center_all: bool = False,
     mean_shift: jax.Array | None = None,
 ) -> Features:
-    """Per node and segment: center even scalars over channels, divide by the root mean square, scale and shift.
+    """Normalizes each segment of each node by its own statistics.
+
+    Even scalars are centered over channels; everything is divided by the root mean square, then
+    scaled and shifted.
 
     Args:
       features: segments `[N, 2l+1, mul]`, `None` where dead.
@@ -59,7 +63,9 @@ def graph_norm(
     num_graphs: int,
     mean_shift: jax.Array | None = None,
 ) -> Features:
-    """Statistics per graph and channel instead of per node: the `instance` norm, and `graph` with a mean shift.
+    """Normalizes by statistics per graph and channel instead of per node.
+
+    This is the `instance` norm, and with a mean shift the `graph` norm.
 
     Args:
       features: segments `[N, 2l+1, mul]`, `None` where dead.

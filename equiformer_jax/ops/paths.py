@@ -1,9 +1,10 @@
 """Which products of a depthwise tensor product exist, and in which order their weights are kept.
 
-The official release orders weights by its loops (input segment, harmonic, output degree). This package
-keeps them grouped by output irrep and, within a group, even paths by ascending and then odd paths by
-descending input degree. An order m then needs input degrees of at least m, which is one contiguous range of
-every group: no weight is ever gathered at run time. `weight_order` and `row_orders` translate checkpoints.
+The official release orders weights by its loops (input segment, harmonic, output degree). This
+package keeps them grouped by output irrep and, within a group, even paths by ascending and then odd
+paths by descending input degree. An order m then needs input degrees of at least m, which is one
+contiguous range of every group: no weight is ever gathered at run time. `weight_order` and
+`row_orders` translate checkpoints.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class DepthwisePaths:
     def group_slices(self) -> tuple[slice, ...]:
         """Where each group's weights lie in this package's weight vector."""
         stops = np.cumsum([mul for mul, _ in self.irreps_out])
-        return tuple(slice(stop - mul, stop) for stop, (mul, _) in zip(stops, self.irreps_out, strict=True))
+        return tuple(
+            slice(stop - mul, stop) for stop, (mul, _) in zip(stops, self.irreps_out, strict=True)
+        )
 
     def weight_order(self) -> np.ndarray:
         """`[weight_numel]`: the official index of each of our weights."""
@@ -81,7 +84,7 @@ def _channels(path: Path) -> np.ndarray:
     return path.official_start + np.arange(path.mul)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def depthwise_paths(irreps_in: str, irreps_sh: str, irreps_filter: str) -> DepthwisePaths:
     """Enumerates the paths whose output occurs in the filter or is an even scalar.
 

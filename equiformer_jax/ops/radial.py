@@ -1,4 +1,7 @@
-"""Radial basis functions of the distance (specification section 4) and the optional smooth cutoff."""
+"""Radial basis functions of the distance, and the optional smooth cutoff (specification section 4).
+
+The smooth cutoff is this package's own; the published model has none.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ OFFICIAL_PI = 3.14159
 
 
 def gaussian_basis(
-    distance: jax.Array, mean: jax.Array, std: jax.Array, weight: jax.Array, bias: jax.Array, cutoff: float
+    distance: jax.Array,
+    mean: jax.Array,
+    std: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array,
+    cutoff: float,
 ) -> jax.Array:
     """Learned Gaussians of the scaled distance, without an envelope.
 

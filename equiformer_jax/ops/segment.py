@@ -1,6 +1,7 @@
-"""From nodes to edges, from edges to nodes, from nodes to graphs: the only place where this happens.
+"""From nodes to edges, from edges to nodes, from nodes to graphs.
 
-Edges come as lists, sorted by receiver. Another layout would change this file and no other.
+This is the only place where that happens. Edges come as lists, sorted by receiver. Another layout
+would change this file and no other.
 """
 
 from __future__ import annotations

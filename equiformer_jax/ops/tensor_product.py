@@ -1,17 +1,19 @@
-"""Depthwise tensor products with spherical harmonics, in edge-aligned frames, and the linear map after them.
+"""Depthwise tensor products with spherical harmonics in edge-aligned frames, then a linear map.
 
-*Aligned features* are a tuple with one array per order m = 0, 1, ..., lmax: `[E, 1, C]` for m = 0 and
-`[E, 2, C]` for the pair (-m, +m), where C runs over the channels of all segments of degree at least m, in order.
-Every product of a path is then elementwise, and the linear map over paths is one matrix product per output
-irrep and order. With weights shared by all edges even the elementwise part folds into the matrix.
+*Aligned features* are a tuple with one array per order m = 0, 1, ..., lmax: `[E, 1, C]` for m = 0
+and `[E, 2, C]` for the pair (-m, +m), where C runs over the channels of all segments of degree at
+least m, in order. Every product of a path is then elementwise, and the linear map over paths is one
+matrix product per output irrep and order. With weights shared by all edges even the elementwise
+part folds into the matrix.
 
-This is the published tensor product (specification section 2.3 and 2.5), not an approximation of it.
+This is the published tensor product (specification sections 2.3 and 2.5), not an approximation of
+it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import e3nn_jax as e3nn
@@ -73,7 +75,9 @@ def channel_slices(irreps: e3nn.Irreps, m: int) -> dict[int, slice]:
     return slices
 
 
-def rotate(features: Sequence[jax.Array], irreps: e3nn.Irreps, matrices: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+def rotate(
+    features: Sequence[jax.Array], irreps: e3nn.Irreps, matrices: Sequence[jax.Array]
+) -> tuple[jax.Array, ...]:
     """Turns features `[E, 2l+1, mul]` into the frame of their edge."""
     return tuple(
         x if ir.l == 0 else jnp.einsum("eij,eju->eiu", matrices[ir.l - 1].astype(x.dtype), x)
@@ -81,7 +85,9 @@ def rotate(features: Sequence[jax.Array], irreps: e3nn.Irreps, matrices: Sequenc
     )
 
 
-def align(features: Sequence[jax.Array], irreps: e3nn.Irreps, matrices: Sequence[jax.Array]) -> AlignedFeatures:
+def align(
+    features: Sequence[jax.Array], irreps: e3nn.Irreps, matrices: Sequence[jax.Array]
+) -> AlignedFeatures:
     """Rotates features `[E, 2l+1, mul]` into the edge frames and sorts them by order.
 
     Args:
@@ -92,7 +98,11 @@ def align(features: Sequence[jax.Array], irreps: e3nn.Irreps, matrices: Sequence
     rotated = rotate(features, irreps, matrices)
     orders = []
     for m in range(irreps.lmax + 1):
-        parts = [x[:, ir.l - m : ir.l + m + 1 : max(1, 2 * m)] for x, (_, ir) in zip(rotated, irreps) if ir.l >= m]
+        parts = [
+            x[:, ir.l - m : ir.l + m + 1 : max(1, 2 * m)]
+            for x, (_, ir) in zip(rotated, irreps, strict=True)
+            if ir.l >= m
+        ]
         orders.append(jnp.concatenate(parts, axis=-1))
     return tuple(orders)
 
@@ -145,9 +155,10 @@ def depthwise_linear(
       paths: the products.
 
     Returns:
-      Per irrep of the product its orders, `[E, 1, channels_out]` and `[E, 2, channels_out]`, or `None`.
+      Per irrep of the product its orders, `[E, 1, channels_out]` and `[E, 2, channels_out]`, or
+      `None`.
     """
-    mirrored = (None, *(mirror(order) for order in aligned[1:]))
+    mirrored = tuple(mirror(order) for order in aligned[1:])  # from m = 1 on
     slices = [channel_slices(paths.irreps_in, m) for m in range(len(aligned))]
     outputs: list[tuple[jax.Array, ...] | None] = []
     for group, (_, ir), group_slice, kernel in zip(
@@ -165,9 +176,11 @@ def depthwise_linear(
                 continue
             products = []
             for run in active:
-                source = aligned[m] if run.is_even else mirrored[m]
+                source = aligned[m] if run.is_even else mirrored[m - 1]
                 products.append(_product(source[..., slices[m][run.segment]], group_weights, run))
-            scaled = kernel[active[0].start : active[-1].stop] * _coefficients(active, m, kernel.dtype)
+            scaled = kernel[active[0].start : active[-1].stop] * _coefficients(
+                active, m, kernel.dtype
+            )
             orders.append(jnp.concatenate(products, axis=-1) @ scaled)
         outputs.append(tuple(orders))
     return tuple(outputs)
@@ -182,7 +195,11 @@ def _product(source: jax.Array, weights: jax.Array, run: Run) -> jax.Array:
 
 def _coefficients(runs: Sequence[Run], m: int, dtype: jnp.dtype) -> jax.Array:
     """Coupling coefficients of neighboring runs as a column `[rows, 1]`."""
-    rows = [np.full(run.mul, aligned_coefficient(*path.degrees, m)) for run in runs for path in run.paths]
+    rows = [
+        np.full(run.mul, aligned_coefficient(*path.degrees, m))
+        for run in runs
+        for path in run.paths
+    ]
     return jnp.asarray(np.concatenate(rows)[:, None], dtype)
 
 
@@ -196,42 +213,61 @@ def shared_depthwise_linear(
 
     Product and linear map are one matrix per order then, applied to the pair (-m, +m) at once.
     """
-    alive = [index for index, kernel in enumerate(kernels) if kernel is not None]
+    alive = {index: kernel for index, kernel in enumerate(kernels) if kernel is not None}
     folded = {
-        index: _fold(weight[paths.group_slices[index]], kernels[index], paths.groups[index]) for index in alive
+        index: _fold(weight[paths.group_slices[index]], kernel, paths.groups[index])
+        for index, kernel in alive.items()
     }
     orders: dict[int, list[jax.Array]] = {index: [] for index in alive}
     for m in range(max((paths.irreps_out[index].ir.l for index in alive), default=-1) + 1):
         wanted = [index for index in alive if paths.irreps_out[index].ir.l >= m]
         sources = channel_slices(paths.irreps_in, m) if m < len(aligned) else {}
         if not sources:
-            _append_zeros(orders, wanted, kernels, weight.dtype, aligned[0].shape[0])
+            _append_zeros(orders, wanted, alive, weight.dtype, aligned[0].shape[0])
             continue
-        matrix = _order_matrix([folded[i] for i in wanted], [kernels[i].shape[1] for i in wanted], paths, sources, m)
+        matrix = _order_matrix(
+            [folded[i] for i in wanted], [alive[i].shape[1] for i in wanted], paths, sources, m
+        )
         pair = 1 if m == 0 else 2
         flat = aligned[m].reshape(aligned[m].shape[0], -1) @ matrix
         product = flat.reshape(flat.shape[0], pair, -1)
         start = 0
         for index in wanted:
-            width = kernels[index].shape[1]
+            width = alive[index].shape[1]
             orders[index].append(product[..., start : start + width])
             start += width
     return tuple(tuple(orders[i]) if i in orders else None for i in range(len(kernels)))
 
 
-def _append_zeros(orders: dict, wanted: list[int], kernels: Sequence, dtype: jnp.dtype, edges: int) -> None:
+def _append_zeros(
+    orders: dict[int, list[jax.Array]],
+    wanted: Sequence[int],
+    kernels: Mapping[int, jax.Array],
+    dtype: jnp.dtype,
+    edges: int,
+) -> None:
+    """Adds one order above 0 that is zero to the wanted irreps."""
     for index in wanted:
         orders[index].append(jnp.zeros((edges, 2, kernels[index].shape[1]), dtype))
 
 
-def _fold(weight: jax.Array, kernel: jax.Array, group: Sequence[Path]) -> dict[tuple[int, bool], jax.Array]:
-    """Per (segment, is_even) the matrices `[orders, mul, channels_out]` of all orders, summed over its paths."""
+def _fold(
+    weight: jax.Array, kernel: jax.Array, group: Sequence[Path]
+) -> dict[tuple[int, bool], jax.Array]:
+    """The matrices `[orders, mul, channels_out]` of all orders, summed over paths.
+
+    There is one for each (segment, is_even) that the group reads.
+    """
     rows, folded = weight[:, None] * kernel, {}
     for run in path_runs(group):
         top = min(run.paths[0].degrees[0], run.paths[0].degrees[2])
-        table = [[aligned_coefficient(*path.degrees, m) for path in run.paths] for m in range(top + 1)]
+        table = [
+            [aligned_coefficient(*path.degrees, m) for path in run.paths] for m in range(top + 1)
+        ]
         block = rows[run.start : run.stop].reshape(len(run.paths), run.mul, -1)
-        folded[run.segment, run.is_even] = jnp.einsum("mp,puw->muw", jnp.asarray(table, rows.dtype), block)
+        folded[run.segment, run.is_even] = jnp.einsum(
+            "mp,puw->muw", jnp.asarray(table, rows.dtype), block
+        )
     return folded
 
 
@@ -262,14 +298,20 @@ def _order_matrix(
         return straight
     crossed = assemble(False)
     return jnp.concatenate(
-        [jnp.concatenate([straight, crossed], axis=1), jnp.concatenate([-crossed, straight], axis=1)], axis=0
+        [
+            jnp.concatenate([straight, crossed], axis=1),
+            jnp.concatenate([-crossed, straight], axis=1),
+        ],
+        axis=0,
     )
 
 
 def select_segments(
     product: Sequence[Sequence[jax.Array] | None], irreps_product: e3nn.Irreps, irreps: e3nn.Irreps
 ) -> tuple[Sequence[jax.Array] | None, ...]:
-    """Picks the orders of each segment of `irreps` from a product that may hold more, or in another order.
+    """Picks the orders of each segment of `irreps` from a product.
+
+    The product may hold more than these segments, or have them in another order.
 
     Raises:
       ValueError: the product has no such irrep.
@@ -277,16 +319,19 @@ def select_segments(
     by_irrep = {str(ir): orders for orders, (_, ir) in zip(product, irreps_product, strict=True)}
     missing = [str(ir) for _, ir in irreps if str(ir) not in by_irrep]
     if missing:
-        raise ValueError(f"the tensor product has {irreps_product}, which lacks {', '.join(missing)}")
+        raise ValueError(
+            f"the tensor product has {irreps_product}, which lacks {', '.join(missing)}"
+        )
     return tuple(by_irrep[str(ir)] for _, ir in irreps)
 
 
 def gate_orders(
     segments: Sequence[Sequence[jax.Array]], irreps: e3nn.Irreps, gates: jax.Array
 ) -> AlignedFeatures:
-    """Multiplies everything but even scalars by its gate and lays the segments of each order side by side.
+    """Multiplies everything but even scalars by its gate and aligns the result.
 
-    Gates are invariant, so they act in the edge frame as they would outside.
+    The segments of each order are laid side by side. Gates are invariant, so they act in the edge
+    frame as they would outside.
 
     Args:
       segments: per segment its orders 0 to l, `[E, 1 or 2, mul]`.

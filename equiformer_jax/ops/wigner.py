@@ -8,7 +8,7 @@ import e3nn_jax as e3nn
 import numpy as np
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     """Real Wigner 3j tensor of Frobenius norm 1 with the signs of the official model's library.
 
@@ -26,23 +26,25 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     return sign * coefficients / np.linalg.norm(coefficients)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def aligned_coefficient(l1: int, l2: int, l3: int, m: int) -> float:
     """Coefficient of one path for an edge along the polar axis (y), orders `m >= 0`.
 
-    There the harmonics are `Y_l = sqrt(2l+1)` in the middle component and zero elsewhere, so a path only
-    couples order m with itself (`l1 + l2 + l3` even, one coefficient for +m and -m) or with its mirror (odd:
-    output +m takes this coefficient times input -m, output -m its negative times input +m).
+    There the harmonics are `Y_l = sqrt(2l+1)` in the middle component and zero elsewhere, so a path
+    only couples order m with itself (`l1 + l2 + l3` even, one coefficient for +m and -m) or with
+    its mirror (odd: output +m takes this coefficient times input -m, output -m its negative times
+    input +m).
     """
     factor = np.sqrt((2 * l3 + 1) * (2 * l2 + 1))
     sender = m if (l1 + l2 + l3) % 2 == 0 else -m
     return float(factor * wigner_3j(l1, l2, l3)[l1 + sender, l2, l3 + m])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def degree_raising(degree: int) -> np.ndarray:
     """Isometry from `(degree - 1) x 1` onto `degree`: `[2 degree + 1, 2 degree - 1, 3]`.
 
-    With it `D^l = Q (D^{l-1} x D^1) Q^T`, which builds all rotation matrices from polynomials of the first.
+    With it `D^l = Q (D^{l-1} x D^1) Q^T`, which builds all rotation matrices from polynomials of
+    the first.
     """
     return np.sqrt(2 * degree + 1) * np.moveaxis(wigner_3j(degree - 1, 1, degree), 2, 0)
