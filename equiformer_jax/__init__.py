@@ -6,6 +6,7 @@ from equiformer_jax.compatibility import check_jax_version
 
 check_jax_version()
 
+from equiformer_jax import training  # noqa: E402
 from equiformer_jax.graph import batch_graphs, build_graph  # noqa: E402
 from equiformer_jax.models.config import EquiformerConfig  # noqa: E402
 from equiformer_jax.models.equiformer import Equiformer  # noqa: E402
@@ -31,6 +32,7 @@ __all__ = [
     "list_presets",
     "structure_from_ase",
     "structure_to_ase",
+    "training",
     "variables_from_torch",
     "variables_to_torch",
 ]

@@ -1,0 +1,1 @@
+"""Data sets: readers, statistics, and the way from structures to padded batches."""

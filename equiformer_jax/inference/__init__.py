@@ -1,0 +1,1 @@
+"""A trained potential in use."""

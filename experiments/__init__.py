@@ -1,0 +1,1 @@
+"""Programs: they parse flags and call the package."""

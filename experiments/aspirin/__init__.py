@@ -1,0 +1,1 @@
+"""How the embedded aspirin data set is made; the program is `experiments.generate_aspirin`."""

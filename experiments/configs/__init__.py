@@ -1,0 +1,1 @@
+"""One configuration file for each kind of experiment."""

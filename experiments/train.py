@@ -1,0 +1,40 @@
+"""Trains a configuration, evaluates it on the test split and draws the plots.
+
+    python -m experiments.train --config=experiments/configs/quickstart.py --workdir=runs/quickstart
+
+Any field of the configuration can be overridden, as in `--config.training.num_epochs=10`. Run again
+with the same workdir, it goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from equiformer_jax.inference.plots import plot_run
+from equiformer_jax.training.trainer import train
+from experiments.common import print_evaluation, program
+from experiments.devices import use_all_cores
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Python file with a get_config function.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run; an existing run goes on.", required=True
+)
+
+
+@program
+def main(arguments: Sequence[str]) -> None:
+    """Trains, evaluates, draws."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unknown arguments {arguments[1:]}")
+    config, workdir = _CONFIG.value, _WORKDIR.value
+    use_all_cores(config.training.batch_size)
+    evaluation = train(config, workdir)
+    print_evaluation(evaluation, plot_run(workdir, evaluation))
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

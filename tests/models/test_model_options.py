@@ -1,0 +1,160 @@
+"""Options of a model that change how it computes, or what it does in training."""
+
+from __future__ import annotations
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import equiformer_jax as eqf
+from tests.compilation import compile_quickly
+
+CUTOFF = 4.0
+
+
+def small_model(**overrides) -> eqf.Equiformer:
+    """One layer, few channels, degrees 0 and 1."""
+    fields = {
+        "irreps_node_embedding": "8x0e+4x1e",
+        "irreps_sh": "1x0e+1x1e",
+        "irreps_feature": "8x0e+2x1e",
+        "irreps_head": "4x0e+2x1e",
+        "irreps_mlp_mid": "8x0e+4x1e",
+        "num_layers": 1,
+        "num_heads": 2,
+        "max_radius": CUTOFF,
+        "number_of_basis": 8,
+        "basis_type": "exp",
+        "fc_neurons": (8,),
+        "avg_degree": 3.0,
+        "max_atom_type": 10,
+    }
+    return eqf.Equiformer(eqf.EquiformerConfig(**fields | overrides))
+
+
+def graph_of(positions):
+    """A molecule, padded to 8 atoms and 64 edges whatever its neighbors."""
+    structure = eqf.Structure(positions, [8, 1, 6, 1, 7, 1][: len(positions)])
+    graph = eqf.build_graph(structure, CUTOFF)
+    return eqf.batch_graphs([graph], n_node=8, n_edge=64, n_graph=2)
+
+
+GRAPH = graph_of(np.random.default_rng(0).uniform(0, 3, size=(6, 3)))
+
+
+def random_variables(model, dtype=np.float64):
+    """Normal numbers for all parameters, those that start as zeros or ones included."""
+    shapes, rng = jax.eval_shape(model.init, jax.random.key(0), GRAPH), np.random.default_rng(0)
+
+    def draw(leaf):
+        fan_in = leaf.shape[-2] if leaf.ndim > 1 else 1
+        return (rng.normal(size=leaf.shape) / fan_in**0.5).astype(dtype)
+
+    return jax.tree.map(draw, shapes)
+
+
+def energy_and_forces(model):
+    return compile_quickly(lambda variables, graph: eqf.energy_and_forces(model, variables, graph))
+
+
+def test_every_layer_of_the_stack_starts_elsewhere():
+    model = small_model(num_layers=4)
+    params = compile_quickly(model.init)(jax.random.key(0), GRAPH)["params"]
+    stacked = [np.asarray(x) for x in jax.tree.leaves(params["blocks"])]
+    assert {len(x) for x in stacked} == {3}
+    drawn = [x for x in stacked if np.unique(x).size > 1]
+    assert len(drawn) > 10
+    for x in drawn:
+        for first, second in ((0, 1), (0, 2), (1, 2)):
+            assert (x[first] != x[second]).all()
+
+
+@pytest.mark.parametrize("rate", ["alpha_drop", "proj_drop", "out_drop", "drop_path_rate"])
+def test_dropout_changes_values_in_training_only(rate):
+    plain, model = small_model(), small_model(**{rate: 0.4})
+    variables = random_variables(plain)
+
+    @compile_quickly
+    def energies(key):
+        evaluated = [m.apply(variables, GRAPH)["energy"][0] for m in (plain, model)]
+        training = model.apply(variables, GRAPH, deterministic=False, rngs={"dropout": key})
+        return *evaluated, training["energy"][0]
+
+    draws = [energies(jax.random.key(seed)) for seed in range(6)]
+    again = energies(jax.random.key(0))
+    assert all(without == evaluated for without, evaluated, _ in draws)
+    assert len({float(training) for _, _, training in draws} - {float(draws[0][0])}) > 1
+    assert again == draws[0]
+
+
+def test_dropout_asks_for_its_random_stream():
+    model = small_model(alpha_drop=0.2)
+    variables = random_variables(model)
+    with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
+        jax.eval_shape(lambda v: model.apply(v, GRAPH, deterministic=False), variables)
+
+
+def test_rematerialization_changes_nothing():
+    plain, rematerialized = (small_model(num_layers=2, remat=remat) for remat in (False, True))
+    variables = random_variables(plain)
+
+    def energy(variables, positions, model):
+        graph = GRAPH._replace(nodes=GRAPH.nodes | {"positions": positions})
+        return model.apply(variables, graph)["energy"][0]
+
+    @compile_quickly
+    def both(variables, positions):
+        value_and_gradient = jax.value_and_grad(energy, argnums=(0, 1))
+        return [value_and_gradient(variables, positions, m) for m in (plain, rematerialized)]
+
+    wanted, found = both(variables, GRAPH.nodes["positions"])
+    for x, y in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(y, x, rtol=0, atol=1e-13 * np.abs(x).max())
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"num_layers": 2}, {"attention": "dot_product"}], ids=["mlp", "dot_product"]
+)
+def test_bfloat16_is_close_and_its_energies_and_forces_are_float32(overrides, float32_mode):
+    exact, fast = (small_model(**overrides, compute_dtype=dtype) for dtype in (None, "bfloat16"))
+    variables = random_variables(exact, np.float32)
+    wanted, wanted_forces = energy_and_forces(exact)(variables, GRAPH)
+    energy, forces = energy_and_forces(fast)(variables, GRAPH)
+    assert energy.dtype == forces.dtype == jnp.float32
+    scale = float(np.abs(wanted_forces).max())
+    assert 0 < np.abs(forces - wanted_forces).max() < 3e-2 * scale
+    # An energy is a sum of terms that may cancel: measured by what moving by 1 A would change.
+    assert 0 < abs(energy[0] - wanted[0]) < 3e-2 * scale
+
+
+def crossing(distance: float) -> np.ndarray:
+    """The last atom's only neighbor is at `distance`."""
+    return np.array([[0.0, 0, 0], [0, 1.1, 0], [distance, 1.1, 0.0]])
+
+
+def jumps(model) -> tuple[float, float]:
+    """Largest change of energy and forces while one distance crosses the cutoff."""
+    evaluate, variables, step = energy_and_forces(model), random_variables(model), 1e-7
+    before, after = (
+        evaluate(variables, graph_of(crossing(CUTOFF + change))) for change in (-step, step)
+    )
+    return tuple(float(np.abs(x - y).max()) for x, y in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"num_layers": 2}, {"attention": "dot_product"}, {"rescale_degree": True}],
+    ids=["mlp", "dot_product", "rescale_degree"],
+)
+def test_a_smooth_cutoff_lets_an_atom_go_without_a_jump(overrides):
+    energy, forces = jumps(small_model(smooth_cutoff=True, **overrides))
+    assert energy < 1e-6
+    assert forces < 1e-5
+
+
+def test_the_published_model_jumps_at_the_cutoff():
+    energy, forces = jumps(small_model())
+    assert energy > 1e-3
+    assert forces > 1e-3

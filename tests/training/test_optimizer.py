@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from equiformer_jax.training import cosine_epoch_schedule, make_optimizer
+from equiformer_jax.training.optimizer import decay_mask
+
+# One leaf of every kind that the models have, and whether the published recipe decays it.
+LEAVES = {
+    ("atom_embedding", "linear", "0e"): True,
+    ("atom_embedding", "linear", "bias"): False,
+    ("edge_degree_embedding", "radial", "dense_0", "kernel"): True,
+    ("edge_degree_embedding", "radial", "dense_0", "bias"): False,
+    ("edge_degree_embedding", "radial", "norm_0", "scale"): False,
+    ("edge_degree_embedding", "radial", "norm_0", "bias"): False,
+    ("edge_degree_embedding", "radial", "offset"): True,
+    ("blocks", "attention", "alpha_dot"): True,
+    ("blocks", "attention", "tensor_product_weight"): True,
+    ("blocks", "attention", "linear", "1e"): True,
+    ("blocks", "norm_1", "affine_weight"): False,
+    ("blocks", "norm_1", "affine_bias"): False,
+    ("blocks", "norm_1", "mean_shift"): False,
+    ("radial_basis", "mean"): False,
+    ("radial_basis", "std"): False,
+    ("radial_basis", "weight"): False,
+    ("radial_basis", "bias"): False,
+    ("radial_basis", "frequencies"): False,
+}
+
+
+def nested(flat):
+    tree = {}
+    for path, value in flat.items():
+        node = tree
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = value
+    return tree
+
+
+def test_decay_groups_follow_the_published_rule():
+    params = nested({path: jnp.ones(2) for path in LEAVES})
+    assert decay_mask(params) == nested(LEAVES)
+
+
+def test_two_steps_by_hand():
+    rate, decay, b1, b2, eps = 0.1, 0.5, 0.9, 0.999, 1e-8
+    params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([3.0])}
+    gradients = [
+        {"kernel": jnp.array([0.5, 1.0]), "bias": jnp.array([-2.0])},
+        {"kernel": jnp.array([-1.0, 0.25]), "bias": jnp.array([0.5])},
+    ]
+    optimizer = make_optimizer(rate, decay)
+    state = optimizer.init(params)
+    expected = {name: np.array(value) for name, value in params.items()}
+    mean = dict.fromkeys(params, 0.0)
+    square = dict.fromkeys(params, 0.0)
+    for step, gradient in enumerate(gradients, start=1):
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        for name in expected:
+            g = np.array(gradient[name])
+            mean[name] = b1 * mean[name] + (1 - b1) * g
+            square[name] = b2 * square[name] + (1 - b2) * g**2
+            direction = (mean[name] / (1 - b1**step)) / (
+                np.sqrt(square[name] / (1 - b2**step)) + eps
+            )
+            shrink = 1 - rate * decay if name == "kernel" else 1.0
+            expected[name] = expected[name] * shrink - rate * direction
+    for name, value in expected.items():
+        np.testing.assert_allclose(params[name], value, rtol=1e-12)
+
+
+def test_without_decay_there_are_no_groups():
+    params = {"kernel": jnp.ones(3)}
+    state = make_optimizer(1e-3, 0.0).init(params)
+    assert not any(
+        isinstance(part, optax.MaskedState)
+        for part in jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, optax.MaskedState))
+    )
+
+
+def test_follows_a_schedule_inside_jit():
+    schedule = cosine_epoch_schedule(1e-2, 1, 4, 1, warmup_lr=1e-4)
+    optimizer = make_optimizer(schedule, 0.0)
+    params = {"kernel": jnp.array([1.0])}
+    state = optimizer.init(params)
+    for step in range(3):
+        # A constant gradient makes Adam's direction one, so an update is the rate.
+        updates, state = jax.jit(optimizer.update)({"kernel": jnp.array([2.0])}, state, params)
+        np.testing.assert_allclose(-updates["kernel"][0], schedule(step), rtol=1e-7)
+
+
+def test_a_negative_decay_is_refused():
+    with pytest.raises(ValueError, match="weight_decay"):
+        make_optimizer(1e-3, -1.0)

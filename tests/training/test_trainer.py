@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import config_dict
+
+import equiformer_jax as eqf
+from equiformer_jax.data import catalog
+from equiformer_jax.training import trainer
+from equiformer_jax.training.checkpoint import Checkpoints
+from equiformer_jax.training.configuration import model_settings
+from equiformer_jax.training.errors import (
+    CheckpointMismatchError,
+    TrainingDivergedError,
+    WorkdirError,
+)
+from equiformer_jax.training.metrics import read_metrics
+
+EPOCHS = 3
+
+
+def tiny_molecules(count, seed):
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        atoms = int(generator.integers(3, 6))
+        positions = np.arange(atoms)[:, None] * np.array([1.1, 0, 0])
+        displacements = 0.1 * generator.normal(size=(atoms, 3))
+        yield eqf.Structure(
+            positions + displacements,
+            generator.choice([1, 6, 8], atoms),
+            energy=-400.0 + float((displacements**2).sum()),
+            forces=-2 * displacements,
+        )
+
+
+@pytest.fixture(scope="module")
+def tiny_dataset():
+    splits = {
+        split: list(tiny_molecules(count, seed))
+        for seed, (split, count) in enumerate({"train": 9, "validation": 3, "test": 5}.items())
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(catalog.DATASETS, "tiny", lambda: splits)
+        yield splits
+
+
+def tiny_config(**training):
+    model = eqf.get_preset(
+        "md17_l2",
+        num_layers=1,
+        num_heads=2,
+        irreps_node_embedding="4x0e+2x1e",
+        irreps_sh="1x0e+1x1e",
+        irreps_head="2x0e+1x1e",
+        irreps_mlp_mid="4x0e+2x1e",
+        irreps_feature="4x0e",
+        fc_neurons=(4,),
+        number_of_basis=4,
+        alpha_drop=0.1,
+    )
+    return config_dict.ConfigDict(
+        {
+            "seed": 3,
+            "model": model_settings(model),
+            "data": {"name": "tiny", "limits": {}},
+            "training": {
+                "num_epochs": EPOCHS,
+                "batch_size": 4,
+                "evaluation_batch_size": 4,
+                "learning_rate": 1e-2,
+                "warmup_epochs": 1,
+                "warmup_lr": 1e-3,
+                "min_lr": 1e-6,
+                "weight_decay": 1e-3,
+                "energy_weight": 1.0,
+                "force_weight": 10.0,
+                "force_error": "l2",
+                "log_every_steps": 0,
+                "keep_checkpoints": 2,
+                **training,
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_dataset, tmp_path_factory):
+    """A run that was never interrupted."""
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, trainer.train(tiny_config(), workdir)
+
+
+def final_state(workdir):
+    """Everything that the last checkpoint holds, keys as numbers."""
+    with Checkpoints(workdir) as checkpoints:
+        restored = checkpoints._manager.restore(EPOCHS)
+
+    def numbers(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    return jax.tree.map(numbers, {name: restored[name] for name in ("params", "training")})
+
+
+def test_a_run_leaves_what_it_promises(finished, tiny_dataset):
+    workdir, evaluation = finished
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        "config.json",
+        "statistics.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "test_metrics.json",
+    }
+    records = read_metrics(workdir)
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert [record["step"] for record in records] == [2, 4, 6]
+    assert records[0]["learning_rate"] == pytest.approx(1e-3)
+
+    labels = [structure.energy for structure in tiny_dataset["test"]]
+    np.testing.assert_allclose(evaluation.reference_energies, labels, rtol=1e-12)
+    forces = np.concatenate([structure.forces for structure in tiny_dataset["test"]])
+    np.testing.assert_allclose(evaluation.reference_forces, forces, rtol=1e-12)
+    summary = json.loads((workdir / "test_metrics.json").read_text())
+    energy_mae = 1000 * np.abs(evaluation.predicted_energies - labels).mean()
+    force_mae = 1000 * np.abs(evaluation.predicted_forces - forces).mean()
+    assert summary["energy_mae_mev"] == pytest.approx(energy_mae)
+    assert summary["force_mae_mev_per_angstrom"] == pytest.approx(force_mae)
+    assert summary["force_error_relative_to_zero"] == pytest.approx(
+        force_mae / (1000 * np.abs(forces).mean())
+    )
+
+
+def test_predictions_are_those_of_the_model_alone(finished, tiny_dataset):
+    workdir, evaluation = finished
+    config = eqf.EquiformerConfig(**tiny_config().model)
+    statistics = json.loads((workdir / "statistics.json").read_text())
+    graphs = [eqf.build_graph(s, config.max_radius) for s in tiny_dataset["test"]]
+    energy, forces = eqf.energy_and_forces(
+        eqf.Equiformer(config),
+        {"params": final_state(workdir)["params"]},
+        eqf.batch_graphs(graphs),
+    )
+    expected = statistics["energy_mean"] + statistics["energy_std"] * np.asarray(energy)[:5]
+    np.testing.assert_allclose(evaluation.predicted_energies, expected, rtol=1e-10)
+    atoms = len(evaluation.predicted_forces)
+    expected = statistics["energy_std"] * np.asarray(forces)[:atoms]
+    np.testing.assert_allclose(evaluation.predicted_forces, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_an_interrupted_run_ends_with_bit_identical_weights(finished, tmp_path, monkeypatch):
+    """Stopped in its second epoch and started again, dropout on."""
+    train_one_epoch = trainer.train_one_epoch
+
+    def stopped_in_the_second_epoch(run, state, epoch, *rest):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return train_one_epoch(run, state, epoch, *rest)
+
+    monkeypatch.setattr(trainer, "train_one_epoch", stopped_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(tiny_config(), tmp_path)
+    monkeypatch.undo()
+    assert [record["epoch"] for record in read_metrics(tmp_path)] == [1]
+
+    evaluation = trainer.train(tiny_config(), tmp_path)
+    workdir, uninterrupted = finished
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(workdir))
+    np.testing.assert_array_equal(evaluation.predicted_forces, uninterrupted.predicted_forces)
+    losses = [[record["loss"] for record in read_metrics(path)] for path in (tmp_path, workdir)]
+    assert losses[0] == losses[1]
+
+
+def test_a_finished_run_says_so_and_evaluates_again(finished, capsys):
+    workdir, evaluation = finished
+    again = trainer.train(tiny_config(), workdir)
+    assert "finished already" in capsys.readouterr().out
+    np.testing.assert_array_equal(again.predicted_energies, evaluation.predicted_energies)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_workdir_is_all_that_an_evaluation_needs(finished, split):
+    workdir, evaluation = finished
+    again = trainer.evaluate(workdir, split)
+    assert (workdir / f"{split}_metrics.json").exists()
+    if split == "test":
+        np.testing.assert_allclose(
+            again.predicted_energies, evaluation.predicted_energies, rtol=1e-12
+        )
+
+
+def test_another_configuration_is_refused_before_any_data_are_read(finished):
+    config = tiny_config(learning_rate=5e-3)
+    config.data.name = "never read"
+    with pytest.raises(CheckpointMismatchError, match=r"training\.learning_rate") as error:
+        trainer.train(config, finished[0])
+    assert "data.name" in str(error.value)
+
+
+def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(
+    tiny_dataset, tmp_path, monkeypatch
+):
+    train_one_epoch = trainer.train_one_epoch
+
+    def with_a_broken_weight_later(run, state, epoch, *rest):
+        if epoch == 2:
+            params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+            state = state.replace(params=params)
+        return train_one_epoch(run, state, epoch, *rest)
+
+    monkeypatch.setattr(trainer, "train_one_epoch", with_a_broken_weight_later)
+    with pytest.raises(TrainingDivergedError, match=r"step 4 \(epoch 3\).*checkpoints/2"):
+        trainer.train(tiny_config(log_every_steps=1), tmp_path)
+
+
+def test_progress_is_told_inside_an_epoch_where_asked_for(tiny_dataset, tmp_path, capsys):
+    trainer.train(tiny_config(log_every_steps=1), tmp_path)
+    kinds = [record["kind"] for record in read_metrics(tmp_path)]
+    assert kinds == ["steps", "epoch"] * EPOCHS
+    lines = capsys.readouterr().out
+    for expected in ("devices: 1 x cpu", "parameters", "compiled training step in", "meV/Å"):
+        assert expected in lines
+    assert "structures/s" in lines
+
+
+def test_a_workdir_that_cannot_be_written_is_told_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="cannot write to the workdir"):
+        trainer.train(tiny_config(), tmp_path / "file" / "run")
+
+
+def test_a_folder_that_is_no_workdir_is_told(tmp_path):
+    with pytest.raises(WorkdirError, match="is not the workdir of a run"):
+        trainer.evaluate(tmp_path)
+
+
+def test_unknown_data_and_fields_are_named(tiny_dataset, tmp_path):
+    config = tiny_config()
+    config.data.name = "tinny"
+    with pytest.raises(ValueError, match="unknown data set 'tinny'.*tiny"):
+        trainer.train(config, tmp_path)
+    with pytest.raises(ValueError, match="limit of split 'train' is 0"):
+        catalog.load_dataset("tiny", {"train": 0})
+    with pytest.raises(ValueError, match="unknown split 'trian'"):
+        catalog.load_dataset("tiny", {"trian": 3})
