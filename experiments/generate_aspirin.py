@@ -27,7 +27,7 @@ DEFAULT_OUTPUT = (
 
 _OUTPUT = flags.DEFINE_string("output", str(DEFAULT_OUTPUT), "The npz file to write.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of all random numbers.", lower_bound=0)
-_TRAJECTORIES = flags.DEFINE_integer("trajectories", 8, "Independent runs.", 1, 100)
+_TRAJECTORIES = flags.DEFINE_integer("trajectories", 5, "Independent runs.", 1, 100)
 _TEMPERATURE = flags.DEFINE_float("temperature_kelvin", 500.0, "Of the thermostat.")
 _TIMESTEP = flags.DEFINE_float("timestep_fs", 0.5, "Integration step.")
 _FRICTION = flags.DEFINE_float("friction_per_fs", 0.01, "Of the Langevin thermostat.")
