@@ -1,9 +1,10 @@
-"""Times training steps and force evaluations of the published models, in units of the machine itself.
+"""Times training steps and force evaluations of the published models on this machine.
 
     python -m experiments.benchmark --case=md17_l2_aspirin --output=result.json
 
-A step is timed in turn with a float32 product of 2048 x 2048 matrices, and the ratio of the medians is
-what to quote: machines differ, and are noisy. Compilation is timed cold, without the persistent cache.
+A step is timed in turn with a float32 product of 2048 x 2048 matrices, and the ratio of the medians
+is what to quote: machines differ, and are noisy. Compilation is timed cold, without the persistent
+cache.
 """
 
 from __future__ import annotations

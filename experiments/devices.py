@@ -26,12 +26,18 @@ def use_all_cores(batch_size: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if _FLAG in flags or not _cpu_only():
         return
-    cores = len(os.sched_getaffinity(0))
+    cores = _usable_cores()
     count = max(n for n in range(1, min(cores, batch_size) + 1) if batch_size % n == 0)
     if count == 1:
         return
     os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={count}".strip()
     print(f"no accelerator found: {cores} cores, set XLA_FLAGS={os.environ['XLA_FLAGS']!r}")
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cpu_only() -> bool:

@@ -1,10 +1,10 @@
 """Makes the embedded data set: aspirin at 500 K with the energies and forces of GFN2-xTB.
 
-    pip install tblite
+    pip install -e '.[data-generation]'
     OMP_NUM_THREADS=1 python -m experiments.generate_aspirin
 
-writes `aspirin_gfn2.npz` and a `README.md` with its statistics into the package. It takes about
-90 minutes on one core; `--frames=20,5,5 --trajectories=1 --output=FOLDER/try.npz` takes three.
+writes `aspirin_gfn2.npz` and a `README.md` with its statistics into the package. It takes about an
+hour on one core; `--frames=20,5,5 --trajectories=1 --output=FOLDER/try.npz` takes a few minutes.
 The same seed gives the same file as long as the versions named in that README are the same.
 """
 

@@ -10,7 +10,8 @@ import jraph
 import numpy as np
 
 from equiformer_jax.models.config import EquiformerConfig
-from equiformer_jax.models.element_table import LARGEST_ATOMIC_NUMBER, element_table
+from equiformer_jax.models.element_table import element_table
+from equiformer_jax.structure import LARGEST_ATOMIC_NUMBER
 
 
 def check_graph(graph: jraph.GraphsTuple, config: EquiformerConfig) -> None:
@@ -23,7 +24,8 @@ def check_graph(graph: jraph.GraphsTuple, config: EquiformerConfig) -> None:
       config: the model.
 
     Raises:
-      ValueError: a field is missing, an atomic number is outside the embedding, a position is not
+      ValueError: a field is missing, there are no edges at all or they are not sorted by receiver,
+        an atomic number is outside the embedding, a position is not
         finite, or a tag is unknown.
     """
     needed = ["positions", "atomic_numbers"] + ["tags"] * config.use_tags
@@ -34,6 +36,7 @@ def check_graph(graph: jraph.GraphsTuple, config: EquiformerConfig) -> None:
             )
     if graph.edges and "shifts" in graph.edges and "cell" not in (graph.globals or {}):
         raise ValueError("graph.edges has 'shifts' but graph.globals has no 'cell'")
+    _check_edges(graph)
     _check_elements(graph.nodes["atomic_numbers"], config)
     _check_positions(graph.nodes["positions"])
     if config.use_tags:
@@ -42,6 +45,18 @@ def check_graph(graph: jraph.GraphsTuple, config: EquiformerConfig) -> None:
 
 def _known(array: jax.Array | np.ndarray) -> np.ndarray | None:
     return None if isinstance(array, jax.core.Tracer | jax.ShapeDtypeStruct) else np.asarray(array)
+
+
+def _check_edges(graph: jraph.GraphsTuple) -> None:
+    if graph.senders.shape[0] == 0:
+        raise ValueError(
+            "the graph has no edges: no two of its atoms are closer than the cutoff. Atoms without "
+            "neighbors are allowed in a batch, which has padding edges: use batch_graphs"
+        )
+    receivers = _known(graph.receivers)
+    if receivers is not None and (np.diff(receivers) < 0).any():
+        edge = int(np.argmax(np.diff(receivers) < 0)) + 1
+        raise ValueError(f"edges must be sorted by receiver; edge {edge} is out of order")
 
 
 def _check_elements(atomic_numbers: jax.Array, config: EquiformerConfig) -> None:

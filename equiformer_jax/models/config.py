@@ -7,6 +7,9 @@ off by default, so that the default is the published model.
 from __future__ import annotations
 
 import dataclasses
+import math
+
+import e3nn_jax as e3nn
 
 from equiformer_jax.ops.irreps import canonical_irreps, has_irrep
 
@@ -133,12 +136,14 @@ def _check_choices(config: EquiformerConfig) -> None:
 
 def _check_numbers(config: EquiformerConfig) -> None:
     for field in ("num_layers", "num_heads", "number_of_basis", "max_atom_type"):
-        value = getattr(config, field)
-        if value < 1:
-            raise ValueError(f"EquiformerConfig.{field} is {value}; expected at least 1")
+        _check_count(field, getattr(config, field))
+    if config.max_neighbors is not None:
+        _check_count("max_neighbors", config.max_neighbors)
+    for width in config.fc_neurons:
+        _check_count("fc_neurons", width)
     for field in ("max_radius", "avg_degree", "avg_num_nodes"):
         value = getattr(config, field)
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"EquiformerConfig.{field} is {value}; expected a positive number")
     for field in ("alpha_drop", "proj_drop", "out_drop", "drop_path_rate"):
         value = getattr(config, field)
@@ -147,11 +152,23 @@ def _check_numbers(config: EquiformerConfig) -> None:
     if not config.fc_neurons:
         raise ValueError("EquiformerConfig.fc_neurons is empty; expected at least one hidden width")
     rows = config.atomic_number_map
+    if rows is not None and (len(set(rows)) < len(rows) or not all(1 <= z <= 118 for z in rows)):
+        raise ValueError(
+            f"EquiformerConfig.atomic_number_map is {rows}; "
+            "expected different atomic numbers, 1 to 118"
+        )
     if rows is not None and len(rows) > config.max_atom_type:
         raise ValueError(
             f"EquiformerConfig.atomic_number_map has {len(rows)} elements, "
             f"more than max_atom_type={config.max_atom_type}"
         )
+
+
+def _check_count(field: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"EquiformerConfig.{field} is {value!r}; expected a whole number")
+    if value < 1:
+        raise ValueError(f"EquiformerConfig.{field} is {value}; expected at least 1")
 
 
 def _check_irreps(config: EquiformerConfig) -> None:
@@ -182,14 +199,9 @@ def _check_irreps(config: EquiformerConfig) -> None:
             f"EquiformerConfig.irreps_sh={config.irreps_sh!r}: expected one copy of each degree "
             "from 0 up, as in '1x0e+1x1e+1x2e'"
         )
-    message = irreps.get("irreps_pre_attn", irreps["irreps_node_embedding"])
-    reachable = {str(ir) for _, a in message for _, b in sh for ir in a * b}
-    for _, ir in irreps["irreps_head"]:
-        if str(ir) not in reachable:
-            raise ValueError(
-                f"EquiformerConfig.irreps_head={config.irreps_head!r} asks for {ir}, which no "
-                f"product of the message ({message}) with irreps_sh={config.irreps_sh!r} contains"
-            )
+    if str(sh[0].ir) != "0e":
+        raise ValueError(f"EquiformerConfig.irreps_sh={config.irreps_sh!r} must start with 1x0e")
+    _check_heads(config, irreps)
     if any(ir.l or ir.p != 1 for _, ir in irreps["irreps_atom_edge_attr"]):
         raise ValueError(
             "EquiformerConfig.irreps_atom_edge_attr: expected even scalars only, such as '8x0e'"
@@ -203,3 +215,26 @@ def _check_irreps(config: EquiformerConfig) -> None:
         )
     if config.use_auxiliary_task and config.use_denoising:
         raise ValueError("EquiformerConfig: choose one of use_auxiliary_task and use_denoising")
+
+
+def _check_heads(config: EquiformerConfig, irreps: dict[str, e3nn.Irreps]) -> None:
+    """Everything that a head of an attention holds must come out of its tensor product."""
+    messages = [irreps.get("irreps_pre_attn", irreps["irreps_node_embedding"])]
+    has_vector_head = config.use_auxiliary_task or config.use_denoising
+    if (has_vector_head or config.use_attn_head) and config.irreps_pre_attn is None:
+        messages.append(irreps["irreps_feature"])  # attentions after the last block
+    for message in messages:
+        reachable = {str(ir) for _, a in message for _, b in irreps["irreps_sh"] for ir in a * b}
+        for _, ir in irreps["irreps_head"]:
+            if str(ir) not in reachable:
+                raise ValueError(
+                    f"EquiformerConfig.irreps_head={config.irreps_head!r} asks for {ir}, which no "
+                    f"product of the message ({message}) with irreps_sh={config.irreps_sh!r} "
+                    "contains"
+                )
+    vector = "1o" if has_irrep(irreps["irreps_feature"], "1o") else "1e"
+    if has_vector_head and not has_irrep(irreps["irreps_head"], vector):
+        raise ValueError(
+            f"EquiformerConfig.irreps_head={config.irreps_head!r} has no {vector}, of which the "
+            "auxiliary or denoising head makes its vectors"
+        )

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from equiformer_jax.models.config import EquiformerConfig
-
-LARGEST_ATOMIC_NUMBER = 118
+from equiformer_jax.structure import LARGEST_ATOMIC_NUMBER
 
 
 def element_table(config: EquiformerConfig) -> np.ndarray:

@@ -86,13 +86,11 @@ class Equiformer(nn.Module):
     def _context(self, graph: jraph.GraphsTuple) -> GraphContext:
         """Geometry and radial basis of the edges."""
         config = self.config
-        num_nodes, num_edges = graph.nodes["positions"].shape[0], graph.senders.shape[0]
+        graph_index = graph_index_of_nodes(graph.n_node, graph.nodes["positions"].shape[0])
         shifts = cells = None
         if graph.edges and "shifts" in graph.edges:
             shifts = graph.edges["shifts"]
-            cells = gather_to_edges(
-                graph.globals["cell"], graph_index_of_nodes(graph.n_edge, num_edges)
-            )
+            cells = graph.globals["cell"][gather_to_edges(graph_index, graph.receivers)]
         geometry = edge_geometry(
             edge_vectors(graph.nodes["positions"], graph.senders, graph.receivers, shifts, cells)
         )
@@ -110,7 +108,7 @@ class Equiformer(nn.Module):
                 aligning_rotation(geometry.direction), _highest_degree(config)
             ),
             scalars=scalars,
-            graph_index=graph_index_of_nodes(graph.n_node, num_nodes),
+            graph_index=graph_index,
             n_node=graph.n_node,
         )
 

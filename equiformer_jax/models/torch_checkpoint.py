@@ -48,6 +48,7 @@ def variables_from_torch(
     arrays = {_strip_prefix(name): np.asarray(value) for name, value in state_dict.items()}
     slots = list(parameter_slots(config))
     _check(arrays, slots)
+    _check_constants(arrays, config)
     return {"params": unpack_slots(slots, arrays)}
 
 
@@ -94,12 +95,27 @@ def variables_to_torch(
         if slot.layer is not None:
             leaves = [leaf[slot.layer] for leaf in leaves]
         state_dict[slot.name] = np.array(slot.pack(leaves)).reshape(slot.shape)
-    if config.basis_type == "exp":
-        dtype = next(iter(state_dict.values())).dtype
-        centers, beta = exponential_centers(config.number_of_basis, config.max_radius)
-        state_dict["rbf.means"] = centers.astype(dtype)
-        state_dict["rbf.betas"] = np.full(config.number_of_basis, beta, dtype)
-    return state_dict
+    dtype = next(iter(state_dict.values())).dtype
+    return state_dict | {name: x.astype(dtype) for name, x in _constants(config).items()}
+
+
+def _constants(config: EquiformerConfig) -> dict[str, np.ndarray]:
+    """What the official modules keep beside their parameters and the configuration determines."""
+    if config.basis_type != "exp":
+        return {}
+    centers, beta = exponential_centers(config.number_of_basis, config.max_radius)
+    return {"rbf.means": centers, "rbf.betas": np.full(config.number_of_basis, beta)}
+
+
+def _check_constants(arrays: Mapping[str, np.ndarray], config: EquiformerConfig) -> None:
+    for name, ours in _constants(config).items():
+        if name in arrays and not (
+            arrays[name].shape == ours.shape and np.allclose(arrays[name], ours, rtol=1e-5)
+        ):
+            raise CheckpointMismatchError(
+                f"the checkpoint's {name} do not belong to max_radius={config.max_radius} and "
+                f"number_of_basis={config.number_of_basis}"
+            )
 
 
 def _strip_prefix(name: str) -> str:

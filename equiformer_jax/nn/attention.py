@@ -152,7 +152,6 @@ def _rescale(features: Features, context: GraphContext, num_nodes: int, average:
     """Multiplies by the number of neighbors over `average`."""
     edges = context.edges
     dtype = next(x.dtype for x in features if x is not None)
-    degree = (
-        sum_to_nodes(edges.valid.astype(dtype), edges.receivers, num_nodes)[:, None, None] / average
-    )
+    degree = sum_to_nodes(edges.strength(dtype), edges.receivers, num_nodes) / average
+    degree = degree[:, None, None]
     return tuple(None if x is None else x * degree for x in features)

@@ -91,9 +91,7 @@ def _pool_harmonics(
       Per degree `[N, 2l+1, width + 1]`, and the number of neighbors `[N, 1, 1]`.
     """
     edges, num_nodes = context.edges, context.graph_index.shape[0]
-    weight = jnp.where(edges.valid, 1.0 if edges.envelope is None else edges.envelope, 0.0).astype(
-        hidden.dtype
-    )
+    weight = edges.strength(hidden.dtype)
     features = jnp.concatenate([hidden, jnp.ones_like(hidden[:, :1])], axis=-1) * weight[:, None]
     ones = jnp.ones((hidden.shape[0], 1), hidden.dtype)
     harmonics = jnp.concatenate([ones, *aligned_harmonics(context.matrices)], axis=-1)

@@ -97,6 +97,7 @@ class NodeEmbedding(nn.Module):
         weights = LinearWeights(
             f"{self.num_types}x0e", self.irreps_out, kernel_scale=scale, name="table"
         )()
-        table = alive_segment(weights.kernels, 0) + weights.scalar_bias
+        # NumPy parameters cannot be indexed by a tracer.
+        table = jnp.asarray(alive_segment(weights.kernels, 0) + weights.scalar_bias)
         inside = (types >= 0) & (types < self.num_types)
         return jnp.where(inside[:, None], table[jnp.where(inside, types, 0)], jnp.nan)[:, None, :]

@@ -211,7 +211,7 @@ class _MlpLogits(nn.Module):
         alpha_dot = self.param(
             "alpha_dot", lambda key, shape: init(key, shape) - bound, split.shape[1:]
         )
-        return mlp_attention_logits(split, alpha_dot.astype(split.dtype))
+        return mlp_attention_logits(split, alpha_dot)
 
 
 def _product_and_linear(

@@ -12,14 +12,14 @@ from equiformer_jax.ops.radial import bessel_basis, exponential_basis, gaussian_
 
 
 def _uniform(low: float, high: float) -> nn.initializers.Initializer:
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, low, high)
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> jax.Array:
+        return jax.random.uniform(key, shape, float if dtype is None else dtype, low, high)
 
     return init
 
 
 def _multiples_of_pi(
-    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype | None = None
 ) -> jax.Array:
     return jnp.pi * jnp.arange(1, shape[0] + 1, dtype=dtype)
 

@@ -35,6 +35,11 @@ class EdgeList(NamedTuple):
     valid: jax.Array
     envelope: jax.Array | None
 
+    def strength(self, dtype: jnp.dtype) -> jax.Array:
+        """How much each edge counts as a neighbor, `[E]`: 1, or its envelope, or 0 if not valid."""
+        full = jnp.ones((), dtype) if self.envelope is None else self.envelope.astype(dtype)
+        return jnp.where(self.valid, full, 0)
+
 
 def mlp_attention_logits(scores: jax.Array, alpha_dot: jax.Array) -> jax.Array:
     """Logits from scalar features of the edge: `sum_k leaky(scores)_k alpha_dot_k` in each head.
@@ -44,9 +49,11 @@ def mlp_attention_logits(scores: jax.Array, alpha_dot: jax.Array) -> jax.Array:
       alpha_dot: `[heads, channels]`.
 
     Returns:
-      `[E, heads]`.
+      `[E, heads]`, at least float32.
     """
-    return jnp.einsum("ehk,hk->eh", scaled_smooth_leaky_relu(scores), alpha_dot)
+    wide = jnp.promote_types(scores.dtype, jnp.float32)
+    activated = scaled_smooth_leaky_relu(scores.astype(wide))
+    return jnp.einsum("ehk,hk->eh", activated, alpha_dot.astype(wide))
 
 
 def dot_product_logits(queries: Sequence[jax.Array], keys: Sequence[jax.Array]) -> jax.Array:
@@ -59,7 +66,11 @@ def dot_product_logits(queries: Sequence[jax.Array], keys: Sequence[jax.Array]) 
     Returns:
       `[E, heads]`.
     """
-    products = [jnp.einsum("eihc,eihc->eh", q, k) for q, k in zip(queries, keys, strict=True)]
+    wide = jnp.promote_types(keys[0].dtype, jnp.float32)
+    products = [
+        jnp.einsum("eihc,eihc->eh", q, k, preferred_element_type=wide)
+        for q, k in zip(queries, keys, strict=True)
+    ]
     return functools.reduce(operator.add, products)
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from equiformer_jax.ops.segment import gather_to_edges
+
 # Below 0.1 mA two atoms have no direction that could be told apart from rounding.
 MIN_SQUARED_DISTANCE = 1e-8
 
@@ -45,7 +47,7 @@ def edge_vectors(
     Returns:
       `[E, 3]` in angstrom.
     """
-    vectors = positions[senders] - positions[receivers]
+    vectors = gather_to_edges(positions, senders) - gather_to_edges(positions, receivers)
     if shifts is not None and cells is not None:
         vectors = vectors + jnp.einsum("ei,eij->ej", shifts.astype(vectors.dtype), cells)
     return vectors

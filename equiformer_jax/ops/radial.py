@@ -82,4 +82,5 @@ def bessel_basis(distance: jax.Array, frequencies: jax.Array, cutoff: float) -> 
 def smooth_envelope(distance: jax.Array, cutoff: float) -> jax.Array:
     """A polynomial from 1 to 0 whose first two derivatives vanish at the cutoff: `[E]`."""
     scaled = jnp.minimum(distance / cutoff, 1)
-    return 1 - 10 * scaled**3 + 15 * scaled**4 - 6 * scaled**5
+    # This form of 1 - 10 x^3 + 15 x^4 - 6 x^5 never falls below zero by rounding.
+    return (1 - scaled) ** 3 * (1 + 3 * scaled + 6 * scaled**2)

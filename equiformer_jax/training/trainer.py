@@ -120,8 +120,9 @@ def _train_epochs(
         record[SELECTION_METRIC] = sum(
             weight * validation[f"loss/{name}"] for name, weight in run.objective.weights.items()
         )
-        checkpoints.save(state, _run_record(run, epoch + 1, record))
+        # First the log: resuming drops records without a checkpoint, but cannot bring any back.
         log.write(record)
+        checkpoints.save(state, _run_record(run, epoch + 1, record))
 
         compiling = run.train_step.seconds + run.evaluation_step.seconds
         per_epoch = (time.perf_counter() - start - compiling) / (epoch + 1 - epochs_done)

@@ -105,14 +105,15 @@ def test_values_and_forces_in_float32(name: str, float32_mode: None) -> None:
         assert golden.relative_error(array, wanted[key]) < 1e-4, key
 
 
-@pytest.mark.parametrize("name", ["md17_l2_nonlinear_exp", "oc20_l1_nonlinear_aux_pbc"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_in_float32(name: str, float32_mode: None) -> None:
     fixture, _, _, gradient = evaluate(name, "float32", with_gradient=True)
     official = fixture.group("grad")
     largest = max(np.abs(x).max() for x in official.values())
     for key, array in official.items():
         error = np.abs(gradient[key].reshape(array.shape) - array).max()
-        assert error < 1e-4 * max(np.abs(array).max(), 1e-2 * largest), key
+        assert error < 1e-4 * max(np.abs(array).max(), 1e-3 * largest), key
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,3 +125,20 @@ def test_parameters_come_back_bit_for_bit(name: str) -> None:
     assert set(back) == set(official)
     for key in set(official) - {"rbf.means", "rbf.betas"}:  # constants, made anew
         np.testing.assert_array_equal(back[key], official[key], strict=True)
+
+
+def test_denoising_model_on_clean_structures():
+    fixture = golden.read("model", "dens_l2")
+    config = golden.model_config(fixture)
+    inputs = fixture.group("in")
+    clean = {f"in/{key}": x for key, x in inputs.items() if key not in ("force", "noise_mask")}
+    fixture = golden.Fixture(fixture.name, fixture.meta, fixture.arrays | clean)
+    for key in ("in/force", "in/noise_mask"):
+        del fixture.arrays[key]
+    fixture.arrays["in/pos"] = inputs["pos_clean"]
+    graph = golden.model_graph(fixture, config)
+    variables = eqf.variables_from_torch(fixture.group("param"), config)
+    energy, forces = eqf.energy_and_forces(eqf.Equiformer(config), variables, graph)
+    wanted = fixture.group("out")
+    assert golden.relative_error(energy[:3], wanted["energy_clean"]) < 1e-9
+    assert golden.relative_error(forces[: len(inputs["z"])], wanted["forces_clean"]) < 1e-9

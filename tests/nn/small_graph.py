@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+import functools
+
+import jax
 import numpy as np
 
 from equiformer_jax.nn.attention import AttentionSettings
 from equiformer_jax.nn.context import GraphContext
 from equiformer_jax.ops.attention import EdgeList
 from equiformer_jax.ops.frames import aligning_rotation, wigner_matrices
-from equiformer_jax.ops.geometry import edge_geometry, edge_vectors
+from equiformer_jax.ops.geometry import EdgeGeometry, edge_geometry, edge_vectors
+from tests.compilation import compile_quickly
 
 NODE = "8x0e+4x1e"
 SETTINGS = AttentionSettings(
@@ -23,17 +26,23 @@ GRAPH_INDEX = np.array([0, 0, 0, 0, 1, 1, 1])
 NUM_INVARIANTS = 5
 
 
-def small_context(seed: int = 0) -> GraphContext:
+@functools.cache
+def small_context() -> GraphContext:
     """Two graphs of 4 and 3 atoms, every atom a neighbor of all others of its graph."""
-    rng, index = np.random.default_rng(seed), np.arange(7)
+    rng, index = np.random.default_rng(0), np.arange(7)
     joined = (GRAPH_INDEX[:, None] == GRAPH_INDEX) & (index[:, None] != index)
     receivers, senders = np.nonzero(joined)
-    positions = rng.normal(size=(7, 3))
-    geometry = edge_geometry(edge_vectors(jnp.asarray(positions), senders, receivers))
+    geometry, matrices = _frames(edge_vectors(rng.normal(size=(7, 3)), senders, receivers))
     return GraphContext(
-        edges=EdgeList(senders, receivers, geometry.valid, None),
-        matrices=wigner_matrices(aligning_rotation(geometry.direction), 1),
-        scalars=jnp.asarray(rng.normal(size=(len(senders), NUM_INVARIANTS))),
+        edges=EdgeList(senders, receivers, np.asarray(geometry.valid), None),
+        matrices=tuple(map(np.asarray, matrices)),
+        scalars=rng.normal(size=(len(senders), NUM_INVARIANTS)),
         graph_index=GRAPH_INDEX,
         n_node=np.bincount(GRAPH_INDEX),
     )
+
+
+@compile_quickly
+def _frames(vectors: jax.Array) -> tuple[EdgeGeometry, tuple[jax.Array, ...]]:
+    geometry = edge_geometry(vectors)
+    return geometry, wigner_matrices(aligning_rotation(geometry.direction), 1)

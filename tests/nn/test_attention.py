@@ -78,8 +78,9 @@ def test_dropout_of_weights_keeps_the_mean():
 def test_dropout_needs_a_random_stream():
     features, context = random_features(NODE, 7), small_context()
     settings = dataclasses.replace(SETTINGS, alpha_drop=0.3)
-    variables = variables_of(GraphAttention(settings, NODE, NODE), features, context)
+    variables = jax.eval_shape(
+        GraphAttention(settings, NODE, NODE).init, jax.random.key(0), features, context
+    )
+    training = GraphAttention(settings, NODE, NODE, deterministic=False)
     with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
-        GraphAttention(settings, NODE, NODE, deterministic=False).apply(
-            variables, features, context
-        )
+        jax.eval_shape(training.apply, variables, features, context)

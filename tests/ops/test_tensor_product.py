@@ -69,7 +69,6 @@ CASES = [
     *[pytest.param(case, False, id=f"SE(3) lmax {lmax}") for lmax, case in SE3.items()],
     *[pytest.param(case, False, id=f"E(3) lmax {lmax}") for lmax, case in E3.items()],
     *[pytest.param(case, False, id=name) for name, case in UNEVEN.items()],
-    pytest.param(SE3[2], True, id="SE(3) lmax 2, shared weights"),
     pytest.param(E3[2], True, id="E(3) lmax 2, shared weights"),
     *[pytest.param(case, True, id=f"{name}, shared weights") for name, case in UNEVEN.items()],
 ]
