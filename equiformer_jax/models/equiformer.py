@@ -34,7 +34,7 @@ from equiformer_jax.ops.irreps import (
     has_irrep,
     multiplicity,
 )
-from equiformer_jax.ops.radial import smooth_envelope
+from equiformer_jax.ops.radial import log_smooth_envelope
 from equiformer_jax.ops.segment import gather_to_edges, graph_index_of_nodes, sum_to_graphs
 
 NUM_TAGS = 3
@@ -99,11 +99,12 @@ class Equiformer(nn.Module):
         )(geometry.distance)
         if config.use_atom_edge_attr:
             scalars = jnp.concatenate([*self._atom_edge_attributes(graph), scalars], axis=-1)
-        envelope = (
-            smooth_envelope(geometry.distance, config.max_radius) if config.smooth_cutoff else None
-        )
+        valid, log_envelope = geometry.valid, None
+        if config.smooth_cutoff:
+            valid &= ~(geometry.distance >= config.max_radius)
+            log_envelope = log_smooth_envelope(geometry.distance, config.max_radius)
         return GraphContext(
-            edges=EdgeList(graph.senders, graph.receivers, geometry.valid, envelope),
+            edges=EdgeList(graph.senders, graph.receivers, valid, log_envelope),
             matrices=wigner_matrices(
                 aligning_rotation(geometry.direction), _highest_degree(config)
             ),

@@ -27,18 +27,19 @@ class EdgeList(NamedTuple):
       senders: `[E]`, the neighbors.
       receivers: `[E]`, the centers, ascending.
       valid: `[E]` bool; an edge that is not valid sends nothing.
-      envelope: `[E]` factors that vanish at the cutoff, or `None` for the published model.
+      log_envelope: `[E]` logarithms of factors that vanish at the cutoff; `None` in the published
+        model.
     """
 
     senders: jax.Array
     receivers: jax.Array
     valid: jax.Array
-    envelope: jax.Array | None
+    log_envelope: jax.Array | None
 
     def strength(self, dtype: jnp.dtype) -> jax.Array:
         """How much each edge counts as a neighbor, `[E]`: 1, or its envelope, or 0 if not valid."""
-        full = jnp.ones((), dtype) if self.envelope is None else self.envelope.astype(dtype)
-        return jnp.where(self.valid, full, 0)
+        full = 1.0 if self.log_envelope is None else jnp.exp(self.log_envelope)
+        return jnp.where(self.valid, full, 0).astype(dtype)
 
 
 def mlp_attention_logits(scores: jax.Array, alpha_dot: jax.Array) -> jax.Array:
@@ -108,8 +109,8 @@ def attend(
     weights = _unnormalized_weights(logits, edges, num_nodes)
     alive = [(x, segment) for x, segment in zip(values, irreps, strict=True) if x is not None]
     factors = weights if keep is None else weights * keep
-    if edges.envelope is not None:
-        factors = factors * edges.envelope[:, None]
+    if edges.log_envelope is not None:
+        factors = factors * edges.strength(factors.dtype)[:, None]
     scaled = [_scale_heads(x.astype(logits.dtype), factors) for x, _ in alive]
     summed = sum_to_nodes(
         jnp.concatenate([concatenate_components(scaled), weights], axis=-1),
@@ -127,18 +128,17 @@ def attend(
 def _unnormalized_weights(logits: jax.Array, edges: EdgeList, num_nodes: int) -> jax.Array:
     """`exp(logit - max)`, zero for invalid edges.
 
-    The subtracted maximum cancels in the normalized weights, so it carries no gradient.
+    The subtracted maximum cancels, so it carries no gradient. An envelope enters as its logarithm:
+    the largest weight of every node is 1 however small the envelopes are, and nothing overflows.
     """
-    masked = jnp.where(edges.valid[:, None], logits, -jnp.inf)
-    highest = jax.lax.stop_gradient(
-        max_to_nodes(jax.lax.stop_gradient(masked), edges.receivers, num_nodes)
-    )
-    highest = jnp.where(jnp.isfinite(highest), highest, 0)
+    mask = edges.valid[:, None]
+    if edges.log_envelope is not None:
+        logits = logits + edges.log_envelope[:, None]
+    masked = jax.lax.stop_gradient(jnp.where(mask, logits, -jnp.inf))
+    highest = max_to_nodes(masked, edges.receivers, num_nodes)
+    highest = jnp.where(jnp.isneginf(highest), 0, highest)
     shifted = logits - gather_to_edges(highest, edges.receivers)
-    weights = jnp.where(
-        edges.valid[:, None], jnp.exp(jnp.where(edges.valid[:, None], shifted, 0)), 0
-    )
-    return weights if edges.envelope is None else weights * edges.envelope[:, None]
+    return jnp.where(mask, jnp.exp(jnp.where(mask, shifted, 0)), 0)
 
 
 def _scale_heads(x: jax.Array, factors: jax.Array) -> jax.Array:

@@ -59,7 +59,7 @@ def edge_geometry(vectors: jax.Array) -> EdgeGeometry:
     Invalid edges are replaced on the input side, so no derivative sees 0/0.
     """
     squared = jnp.sum(vectors**2, axis=-1)
-    valid = squared > MIN_SQUARED_DISTANCE
+    valid = ~(squared <= MIN_SQUARED_DISTANCE)  # a vector that is not a number must not go unseen
     polar = jnp.array([0.0, 1.0, 0.0], vectors.dtype)
     safe = jnp.where(valid[:, None], vectors, polar)
     distance = jnp.sqrt(jnp.sum(safe**2, axis=-1))

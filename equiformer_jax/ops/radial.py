@@ -79,8 +79,18 @@ def bessel_basis(distance: jax.Array, frequencies: jax.Array, cutoff: float) -> 
     return radial[:, None] * jnp.sin(frequencies * scaled[:, None])
 
 
-def smooth_envelope(distance: jax.Array, cutoff: float) -> jax.Array:
-    """A polynomial from 1 to 0 whose first two derivatives vanish at the cutoff: `[E]`."""
-    scaled = jnp.minimum(distance / cutoff, 1)
-    # This form of 1 - 10 x^3 + 15 x^4 - 6 x^5 never falls below zero by rounding.
-    return (1 - scaled) ** 3 * (1 + 3 * scaled + 6 * scaled**2)
+def log_smooth_envelope(distance: jax.Array, cutoff: float) -> jax.Array:
+    """Logarithm of a polynomial from 1 to 0 whose first two derivatives vanish at the cutoff.
+
+    `(1 - x)^3 (1 + 3 x + 6 x^2) = 1 - 10 x^3 + 15 x^4 - 6 x^5` with `x = d / cutoff`. The logarithm
+    has derivatives that stay finite in float32 where those of the inverse polynomial overflow.
+
+    Args:
+      distance: `[E]` in angstrom.
+      cutoff: in angstrom.
+
+    Returns:
+      `[E]`; 0 at and beyond the cutoff, where the caller has to drop the edge.
+    """
+    x = jnp.where(distance < cutoff, distance / cutoff, 0)
+    return 3 * jnp.log1p(-x) + jnp.log1p(3 * x + 6 * x**2)

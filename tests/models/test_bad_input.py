@@ -72,14 +72,23 @@ def test_a_choice_that_is_none(field: str, value: str, named: str) -> None:
     refused(f"EquiformerConfig.{field} is '{value}'; expected one of .*'{named}'", **{field: value})
 
 
-@pytest.mark.parametrize("field", ["num_layers", "num_heads", "number_of_basis", "max_atom_type"])
+COUNTS = ("num_layers", "num_heads", "number_of_basis", "max_atom_type", "max_neighbors")
+
+
+@pytest.mark.parametrize("field", COUNTS)
 @pytest.mark.parametrize("value", [0, -1])
 def test_counts_below_one(field: str, value: int) -> None:
     refused(f"EquiformerConfig.{field} is {value}; expected at least 1", **{field: value})
 
 
+@pytest.mark.parametrize("field", COUNTS)
+@pytest.mark.parametrize("value", [2.5, "6", True])
+def test_counts_that_are_no_whole_numbers(field: str, value: Any) -> None:
+    refused(f"EquiformerConfig.{field} is {value!r}; expected a whole number", **{field: value})
+
+
 @pytest.mark.parametrize("field", ["max_radius", "avg_degree", "avg_num_nodes"])
-@pytest.mark.parametrize("value", [0.0, -5.0, float("nan")])
+@pytest.mark.parametrize("value", [0.0, -5.0, float("nan"), float("inf")])
 def test_sizes_that_are_not_positive(field: str, value: float) -> None:
     refused(f"EquiformerConfig.{field} is {value}; expected a positive number", **{field: value})
 
@@ -92,6 +101,13 @@ def test_rates_outside_their_range(field: str, value: float) -> None:
 
 def test_a_radial_network_without_hidden_layers() -> None:
     refused("EquiformerConfig.fc_neurons is empty", fc_neurons=())
+    refused("EquiformerConfig.fc_neurons is 0; expected at least 1", fc_neurons=(64, 0))
+
+
+@pytest.mark.parametrize("rows", [(0, 1), (1, -6), (1, 119), (1, 6, 6)])
+def test_rows_of_no_element_or_twice_the_same(rows: tuple[int, ...]) -> None:
+    message = f"atomic_number_map is {rows}; expected different atomic numbers, 1 to 118"
+    refused(re.escape(message), atomic_number_map=rows)
 
 
 def test_more_elements_than_rows() -> None:
@@ -158,6 +174,24 @@ def test_harmonics_that_skip_or_repeat_a_degree(irreps: str) -> None:
 )
 def test_heads_out_of_reach_of_the_message(fields: dict[str, str], missing: str) -> None:
     refused(f"irreps_head='.*' asks for {missing}, which no product of the message", **fields)
+
+
+def test_harmonics_that_start_with_a_pseudoscalar() -> None:
+    refused(r"irreps_sh='1x0o\+1x1e' must start with 1x0e", irreps_sh="1x0o+1x1e")
+
+
+def test_heads_after_the_last_block_out_of_reach_of_its_features() -> None:
+    """They read the features, if nothing else is said about the message."""
+    published = eqf.get_preset("md17_l3_e3")
+    dataclasses.replace(published, use_attn_head=True, irreps_pre_attn="8x0e+8x0o")
+    with pytest.raises(ValueError, match="asks for 0o, which no product of the message .512x0e."):
+        dataclasses.replace(published, use_attn_head=True)
+
+
+@pytest.mark.parametrize("field", ["use_auxiliary_task", "use_denoising"])
+def test_vector_heads_without_vectors(field: str) -> None:
+    message = r"irreps_head='32x0e\+8x2e' has no 1e, of which the auxiliary or denoising head"
+    refused(message, irreps_head="32x0e+8x2e", **{field: True})
 
 
 def test_atom_edge_attributes_that_are_not_scalars() -> None:
@@ -237,6 +271,12 @@ def test_tags_that_are_none() -> None:
     graph_refused(graph, "tag of atom 1 is 3; expected 0, 1 or 2", "oc20_is2re")
 
 
+def test_edges_out_of_order() -> None:
+    graph = graph_of(WATER, 5.0)
+    reversed_edges = {"senders": graph.senders[::-1], "receivers": graph.receivers[::-1]}
+    graph_refused(graph._replace(**reversed_edges), "sorted by receiver; edge 2 is out of order")
+
+
 def test_image_offsets_without_a_cell() -> None:
     crystal = graph_of(WATER._replace(cell=4 * np.eye(3)), 5.0)
     graph_refused(crystal._replace(globals={}), "has 'shifts' but graph.globals has no 'cell'")
@@ -261,6 +301,12 @@ def test_a_graph_without_edges() -> None:
     with pytest.raises(ValueError, match=r"water.xyz, frame 7: a graph without edges: .*3 atoms"):
         require_edges(far, "water.xyz, frame 7")
     assert require_edges(graph_of(WATER, 5.0), "water.xyz") is not None
+
+
+def test_arrays_without_any_edge() -> None:
+    """Without padding, which every batch has, there is nothing to compute with."""
+    far = graph_of(WATER._replace(positions=100 * WATER.positions), 5.0)
+    graph_refused(far, "the graph has no edges: .* use batch_graphs")
 
 
 # --- Under `jit`, where values cannot be seen ---

@@ -315,18 +315,3 @@ def test_a_smooth_cutoff_leaves_no_jump(differentiate: Differentiate) -> None:
     apart = differentiate(batch(without_edges(pair_of_atoms(CUTOFF - 1e-4))))
     for name, values in apart.outputs.items():
         assert_close(connected.outputs[name][:1], values[:1], 1e-7)
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Differentiate:
-    """A model to compile for another shape."""
-    return Differentiate(DEFAULT["dot_product_bessel"], "float64")
-
-
-def test_arrays_without_any_edge(tiny: Differentiate) -> None:
-    """One atom without padding: the arrays of edges have length zero."""
-    graph = graph_of(single_atom(), CUTOFF)
-    assert graph.senders.shape == (0,)
-    result = tiny(graph)
-    assert_finite(result)
-    assert_equal(tiny, result, tiny(one_atom()), atoms=1)

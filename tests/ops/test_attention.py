@@ -28,7 +28,12 @@ EMPTY_NODES = (2, 4)
 
 def edge_list(envelope: np.ndarray | None = None) -> EdgeList:
     senders = np.random.default_rng(3).integers(NODES, size=len(RECEIVERS))
-    return EdgeList(senders, jnp.asarray(RECEIVERS), jnp.asarray(VALID), envelope)
+    valid = jnp.asarray(VALID)
+    if envelope is None:
+        return EdgeList(senders, jnp.asarray(RECEIVERS), valid, None)
+    is_open = jnp.asarray(envelope) > 0  # an edge whose envelope is zero is not valid
+    log_envelope = jnp.log(jnp.where(is_open, envelope, 1))
+    return EdgeList(senders, jnp.asarray(RECEIVERS), valid & is_open, log_envelope)
 
 
 @compile_quickly

@@ -10,7 +10,7 @@ from equiformer_jax.ops.radial import (
     exponential_basis,
     exponential_centers,
     gaussian_basis,
-    smooth_envelope,
+    log_smooth_envelope,
 )
 from tests.compilation import compile_quickly
 
@@ -81,16 +81,29 @@ def test_bessel_functions_are_orthonormal_without_their_envelope():
 
 
 def test_smooth_envelope_goes_from_one_to_zero():
-    distance = jnp.linspace(0, CUTOFF, 101)
-    values = smooth_envelope(distance, CUTOFF)
+    distance = jnp.linspace(0, CUTOFF, 101)[:-1]
+    values = jnp.exp(log_smooth_envelope(distance, CUTOFF))
     assert values[0] == 1
     assert (jnp.diff(values) < 1e-12).all()
-    np.testing.assert_allclose(smooth_envelope(jnp.array([CUTOFF, 7.0]), CUTOFF), 0, atol=1e-12)
+    assert jnp.exp(log_smooth_envelope(jnp.array([CUTOFF * (1 - 1e-6)]), CUTOFF)) < 1e-16
+    x = distance / CUTOFF
+    np.testing.assert_allclose(values, 1 - 10 * x**3 + 15 * x**4 - 6 * x**5, atol=1e-13)
+
+
+def test_smooth_envelope_is_finite_beyond_the_cutoff():
+    assert (log_smooth_envelope(jnp.array([CUTOFF, 7.0]), CUTOFF) == 0).all()
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_derivatives_of_the_smooth_envelope_vanish_at_both_ends(order):
-    slope = derivative(lambda d: smooth_envelope(d, CUTOFF), order)
-    for distance in (0.0, CUTOFF - 1e-9, CUTOFF + 1e-9, 8.0):
+    slope = derivative(lambda d: jnp.exp(log_smooth_envelope(d, CUTOFF)), order)
+    for distance in (0.0, CUTOFF - 1e-9):
         assert float(slope(jnp.asarray(distance))) == pytest.approx(0, abs=1e-7)
     assert abs(slope(jnp.asarray(2.0))) > 1e-2
+
+
+def test_logarithm_of_the_smooth_envelope_is_differentiable_in_float32(float32_mode):
+    just_inside = jnp.float32(CUTOFF) * (1 - jnp.finfo(jnp.float32).eps)
+    for order in (1, 2, 3):
+        slope = derivative(lambda d: log_smooth_envelope(d, CUTOFF), order)
+        assert jnp.isfinite(slope(just_inside))
