@@ -6,6 +6,7 @@ WORKDIR ?= runs/quickstart
 TRAIN_ARGUMENTS ?=
 # make test TEST_ARGUMENTS="-m ''" runs the slow tests too.
 TEST_ARGUMENTS ?=
+TEST_WORKERS ?= 2
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -28,7 +29,7 @@ train: $(INSTALLED)
 	$(RUN) -m experiments.train --config=experiments/configs/quickstart.py --workdir=$(WORKDIR) $(TRAIN_ARGUMENTS)
 
 test: $(INSTALLED_FOR_TESTS)
-	$(RUN) -m pytest $(TEST_ARGUMENTS)
+	$(RUN) -m pytest -n $(TEST_WORKERS) $(TEST_ARGUMENTS)
 
 lint: $(INSTALLED_FOR_TESTS)
 	$(RUN) -m ruff check $(SOURCES)

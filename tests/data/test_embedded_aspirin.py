@@ -68,7 +68,7 @@ def test_no_frame_has_another_bond_than_aspirin(arrays):
 def test_splits_are_whole_and_disjoint(arrays, splits):
     assert tuple(splits) == SPLITS
     sizes = [len(splits[name]) for name in SPLITS]
-    assert sizes == np.bincount(arrays["split"]).tolist() == [1400, 200, 400]
+    assert sizes == np.bincount(arrays["split"]).tolist() == [875, 125, 250]
     times = [s.properties["time_fs"] for name in SPLITS for s in splits[name]]
     assert len(set(times)) == len(times)
 

@@ -99,6 +99,7 @@ def test_saving_refuses_what_is_not_finite_and_keeps_the_old_file(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["data.npz"]
 
 
+@pytest.mark.slow
 def test_a_short_run_gives_labelled_frames_and_a_readme():
     pytest.importorskip("tblite", reason="making data needs tblite")
     start = molecule.relaxed_aspirin()

@@ -18,6 +18,8 @@ from tests.paths import needs_golden
 pytestmark = needs_golden
 
 NAMES = golden.names("model")
+# Gradients through forces compile slowly; one of these models is checked in every run.
+SLOW = {name for name in NAMES if name.startswith(("md17", "dens"))} - {"md17_l2_nonlinear_exp"}
 
 
 def outputs_and_loss(
@@ -80,7 +82,9 @@ def evaluate(name: str, dtype: str, with_gradient: bool) -> tuple[golden.Fixture
     return fixture, value, out, eqf.variables_to_torch({"params": gradient}, config)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NAMES]
+)
 def test_values_forces_and_gradients_in_float64(name: str) -> None:
     fixture, value, out, gradient = evaluate(name, "float64", with_gradient=True)
     wanted = fixture.group("out")
