@@ -48,7 +48,7 @@ def _data() -> config_dict.ConfigDict:
 
 def _training() -> config_dict.ConfigDict:
     training = config_dict.ConfigDict()
-    training.num_epochs = 8
+    training.num_epochs = 4
     training.batch_size = 4  # structures in a step, over all devices
     training.evaluation_batch_size = 24
     # So few epochs have none to spare for a warm-up.
