@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import e3nn_jax as e3nn
 
@@ -113,9 +114,10 @@ class EquiformerConfig:
 
     def __post_init__(self) -> None:
         # Lists arrive from config files and JSON; a frozen dataclass that is hashed wants tuples.
-        object.__setattr__(self, "fc_neurons", tuple(int(n) for n in self.fc_neurons))
-        if self.atomic_number_map is not None:
-            object.__setattr__(self, "atomic_number_map", tuple(map(int, self.atomic_number_map)))
+        for field in ("fc_neurons", "atomic_number_map"):
+            value = getattr(self, field)
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                object.__setattr__(self, field, tuple(value))
         _check_choices(self)
         _check_numbers(self)
         _check_irreps(self)
@@ -139,18 +141,21 @@ def _check_numbers(config: EquiformerConfig) -> None:
         _check_count(field, getattr(config, field))
     if config.max_neighbors is not None:
         _check_count("max_neighbors", config.max_neighbors)
+    if not isinstance(config.fc_neurons, tuple) or not config.fc_neurons:
+        raise ValueError(
+            f"EquiformerConfig.fc_neurons is {config.fc_neurons!r}; expected at least one hidden "
+            "width, as in (64, 64)"
+        )
     for width in config.fc_neurons:
         _check_count("fc_neurons", width)
     for field in ("max_radius", "avg_degree", "avg_num_nodes"):
         value = getattr(config, field)
-        if not 0 < value < math.inf:
-            raise ValueError(f"EquiformerConfig.{field} is {value}; expected a positive number")
+        if not (_is_real(value) and 0 < value < math.inf):
+            raise ValueError(f"EquiformerConfig.{field} is {value!r}; expected a positive number")
     for field in ("alpha_drop", "proj_drop", "out_drop", "drop_path_rate"):
         value = getattr(config, field)
-        if not 0 <= value < 1:
-            raise ValueError(f"EquiformerConfig.{field} is {value}; expected 0 <= rate < 1")
-    if not config.fc_neurons:
-        raise ValueError("EquiformerConfig.fc_neurons is empty; expected at least one hidden width")
+        if not (_is_real(value) and 0 <= value < 1):
+            raise ValueError(f"EquiformerConfig.{field} is {value!r}; expected 0 <= rate < 1")
     rows = config.atomic_number_map
     if rows is not None and (len(set(rows)) < len(rows) or not all(1 <= z <= 118 for z in rows)):
         raise ValueError(
@@ -162,6 +167,10 @@ def _check_numbers(config: EquiformerConfig) -> None:
             f"EquiformerConfig.atomic_number_map has {len(rows)} elements, "
             f"more than max_atom_type={config.max_atom_type}"
         )
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_count(field: str, value: object) -> None:
@@ -194,13 +203,16 @@ def _check_irreps(config: EquiformerConfig) -> None:
                 "attention scores, gates and energies are made of even scalars"
             )
     sh = irreps["irreps_sh"]
-    if any(mul != 1 for mul, _ in sh) or [ir.l for _, ir in sh] != list(range(len(sh))):
-        raise ValueError(
-            f"EquiformerConfig.irreps_sh={config.irreps_sh!r}: expected one copy of each degree "
-            "from 0 up, as in '1x0e+1x1e+1x2e'"
-        )
-    if str(sh[0].ir) != "0e":
-        raise ValueError(f"EquiformerConfig.irreps_sh={config.irreps_sh!r} must start with 1x0e")
+    for field in ("irreps_sh", "irreps_equivariant_inputs"):
+        if field in irreps:
+            _check_harmonics(irreps[field], field)
+    for _, ir in irreps.get("irreps_equivariant_inputs", ()):
+        if not has_irrep(sh, str(ir)):
+            raise ValueError(
+                "EquiformerConfig.irreps_equivariant_inputs="
+                f"{config.irreps_equivariant_inputs!r} has {ir}, which "
+                f"irreps_sh={config.irreps_sh!r} has not"
+            )
     _check_heads(config, irreps)
     if any(ir.l or ir.p != 1 for _, ir in irreps["irreps_atom_edge_attr"]):
         raise ValueError(
@@ -215,6 +227,18 @@ def _check_irreps(config: EquiformerConfig) -> None:
         )
     if config.use_auxiliary_task and config.use_denoising:
         raise ValueError("EquiformerConfig: choose one of use_auxiliary_task and use_denoising")
+
+
+def _check_harmonics(irreps: e3nn.Irreps, field: str) -> None:
+    """One copy of each degree from 0 up, all even (SE(3)) or with alternating parity (E(3))."""
+    found = [(mul, ir.l, ir.p) for mul, ir in irreps]
+    even = [(1, degree, 1) for degree in range(len(found))]
+    alternating = [(1, degree, (-1) ** degree) for degree in range(len(found))]
+    if found not in (even, alternating):
+        raise ValueError(
+            f"EquiformerConfig.{field}={str(irreps)!r}: expected one copy of each degree from 0 "
+            "up, as in '1x0e+1x1e+1x2e' or '1x0e+1x1o+1x2e'"
+        )
 
 
 def _check_heads(config: EquiformerConfig, irreps: dict[str, e3nn.Irreps]) -> None:

@@ -92,5 +92,7 @@ def log_smooth_envelope(distance: jax.Array, cutoff: float) -> jax.Array:
     Returns:
       `[E]`; 0 at and beyond the cutoff, where the caller has to drop the edge.
     """
-    x = jnp.where(distance < cutoff, distance / cutoff, 0)
-    return 3 * jnp.log1p(-x) + jnp.log1p(3 * x + 6 * x**2)
+    # The difference is exact just below the cutoff, where the quotient may round to 1.
+    remaining = jnp.where(distance < cutoff, cutoff - distance, cutoff) / cutoff
+    x = 1 - remaining
+    return 3 * jnp.log(remaining) + jnp.log1p(3 * x + 6 * x**2)

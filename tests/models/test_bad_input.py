@@ -88,19 +88,22 @@ def test_counts_that_are_no_whole_numbers(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["max_radius", "avg_degree", "avg_num_nodes"])
-@pytest.mark.parametrize("value", [0.0, -5.0, float("nan"), float("inf")])
-def test_sizes_that_are_not_positive(field: str, value: float) -> None:
-    refused(f"EquiformerConfig.{field} is {value}; expected a positive number", **{field: value})
+@pytest.mark.parametrize("value", [0.0, -5.0, float("nan"), float("inf"), "5", None])
+def test_sizes_that_are_not_positive(field: str, value: Any) -> None:
+    refused(f"EquiformerConfig.{field} is {value!r}; expected a positive number", **{field: value})
 
 
 @pytest.mark.parametrize("field", ["alpha_drop", "proj_drop", "out_drop", "drop_path_rate"])
-@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan")])
-def test_rates_outside_their_range(field: str, value: float) -> None:
-    refused(f"EquiformerConfig.{field} is {value}; expected 0 <= rate < 1", **{field: value})
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan"), "0.1", None])
+def test_rates_outside_their_range(field: str, value: Any) -> None:
+    refused(f"EquiformerConfig.{field} is {value!r}; expected 0 <= rate < 1", **{field: value})
 
 
 def test_a_radial_network_without_hidden_layers() -> None:
-    refused("EquiformerConfig.fc_neurons is empty", fc_neurons=())
+    for widths in ((), 64, None, "64"):
+        message = f"EquiformerConfig.fc_neurons is {widths!r}; expected at least one hidden width"
+        refused(re.escape(message), fc_neurons=widths)
+    refused("EquiformerConfig.fc_neurons is 64.5; expected a whole number", fc_neurons=(64.5,))
     refused("EquiformerConfig.fc_neurons is 0; expected at least 1", fc_neurons=(64, 0))
 
 
@@ -157,10 +160,20 @@ def test_irreps_without_even_scalars(field: str) -> None:
     refused(f"EquiformerConfig.{field}='8x0o.4x1e' has no 0e", **{field: "8x0o+4x1e"})
 
 
-@pytest.mark.parametrize("irreps", ["1x1e", "1x0e+2x1e", "1x0e+1x2e", "1x0e+1x1e+1x1o"])
-def test_harmonics_that_skip_or_repeat_a_degree(irreps: str) -> None:
-    message = f"irreps_sh={irreps!r}: expected one copy of each degree from 0 up"
-    refused(re.escape(message), irreps_sh=irreps)
+@pytest.mark.parametrize("field", ["irreps_sh", "irreps_equivariant_inputs"])
+@pytest.mark.parametrize(
+    "irreps", ["1x1e", "1x0e+2x1e", "1x0e+1x2e", "1x0e+1x1e+1x1o", "1x0o+1x1e", "1x0e+1x1o+1x2o"]
+)
+def test_harmonics_that_skip_or_repeat_a_degree_or_have_no_such_parity(
+    field: str, irreps: str
+) -> None:
+    message = f"{field}={irreps!r}: expected one copy of each degree from 0 up"
+    refused(re.escape(message), **{field: irreps})
+
+
+def test_harmonics_of_forces_unlike_those_of_edges() -> None:
+    message = r"irreps_equivariant_inputs='1x0e\+1x1o' has 1o, which irreps_sh='.*' has not"
+    refused(message, irreps_equivariant_inputs="1x0e+1x1o")
 
 
 @pytest.mark.parametrize(
@@ -174,10 +187,6 @@ def test_harmonics_that_skip_or_repeat_a_degree(irreps: str) -> None:
 )
 def test_heads_out_of_reach_of_the_message(fields: dict[str, str], missing: str) -> None:
     refused(f"irreps_head='.*' asks for {missing}, which no product of the message", **fields)
-
-
-def test_harmonics_that_start_with_a_pseudoscalar() -> None:
-    refused(r"irreps_sh='1x0o\+1x1e' must start with 1x0e", irreps_sh="1x0o+1x1e")
 
 
 def test_heads_after_the_last_block_out_of_reach_of_its_features() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import equiformer_jax as eqf
+from equiformer_jax.ops.radial import log_smooth_envelope
 from tests.models.small_models import (
     all_outputs,
     assert_close,
@@ -315,3 +316,15 @@ def test_a_smooth_cutoff_leaves_no_jump(differentiate: Differentiate) -> None:
     apart = differentiate(batch(without_edges(pair_of_atoms(CUTOFF - 1e-4))))
     for name, values in apart.outputs.items():
         assert_close(connected.outputs[name][:1], values[:1], 1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cutoff", [3.5, 3.6, 5.0, 6.9, 7.5])
+def test_the_last_number_below_a_smooth_cutoff(cutoff: float, dtype: str) -> None:
+    """There `distance / cutoff` may round to 1, which is at the cutoff already."""
+    with jax.enable_x64(dtype == "float64"):
+        cutoff_as_number = jnp.asarray(cutoff, dtype)
+        last = jnp.nextafter(cutoff_as_number, jnp.zeros_like(cutoff_as_number))
+        slope = jax.grad(lambda d: log_smooth_envelope(d, cutoff))
+        for function in (lambda d: log_smooth_envelope(d, cutoff), slope, jax.grad(slope)):
+            assert np.isfinite(compiled(function)(last))
