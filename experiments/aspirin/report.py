@@ -208,4 +208,8 @@ every split draws from all trajectories.
 
 Energy: the potential energy. Distances: all 210 between two atoms, that is the positions without
 translation and rotation. Torsion: of the bond from the ring to the ester (atoms {torsion}).
+
+What is still correlated after the time of the gap, as a slow torsion may be, a test block remembers
+from the training block before it: the test split asks for new vibrations of conformers that were
+trained on, not for conformers that were never seen.
 """

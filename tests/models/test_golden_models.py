@@ -110,7 +110,7 @@ def test_values_and_forces_in_float32(name: str, float32_mode: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("graphnorm")])
 def test_gradients_in_float32(name: str, float32_mode: None) -> None:
     fixture, _, _, gradient = evaluate(name, "float32", with_gradient=True)
     official = fixture.group("grad")

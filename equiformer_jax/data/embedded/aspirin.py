@@ -28,8 +28,8 @@ SPLITS = ("train", "validation", "test")
 def load_embedded_aspirin(path: str | pathlib.Path = ASPIRIN_FILE) -> dict[str, list[Structure]]:
     """Aspirin at 500 K with the energies and forces of GFN2-xTB, the data set of the quickstart.
 
-    The splits are blocks of eight independent trajectories, with unused time between the blocks, so
-    that no frame to test on is a neighbor of one to train on. Frames are in order of time.
+    The splits are blocks of several independent trajectories, with unused time between the blocks,
+    so that no frame to test on is a neighbor of one to train on. Frames are in order of time.
 
     Args:
         path: the file to read, if not the embedded one: another output of
