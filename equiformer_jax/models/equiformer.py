@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -159,7 +160,7 @@ class Equiformer(nn.Module):
 
         def block(irreps_out: str, name: str) -> TransformerBlock:
             return block_class(
-                self._attention_settings(),
+                attention_settings(self.config),
                 config.irreps_node_embedding,
                 config.irreps_mlp_mid,
                 irreps_out,
@@ -185,22 +186,6 @@ class Equiformer(nn.Module):
             features, _ = scan(block(config.irreps_node_embedding, "blocks"), features, context)
         return block(config.irreps_feature, "last_block")(features, context)
 
-    def _attention_settings(self) -> AttentionSettings:
-        config = self.config
-        return AttentionSettings(
-            irreps_sh=config.irreps_sh,
-            irreps_head=config.irreps_head,
-            irreps_pre_attn=config.irreps_pre_attn,
-            num_heads=config.num_heads,
-            fc_neurons=config.fc_neurons,
-            attention=config.attention,
-            nonlinear_message=config.nonlinear_message,
-            rescale_degree=config.rescale_degree,
-            alpha_drop=config.alpha_drop,
-            proj_drop=config.proj_drop,
-            compute_dtype=config.compute_dtype,
-        )
-
     def _heads(
         self, features: Features, context: GraphContext, deterministic: bool
     ) -> dict[str, jax.Array]:
@@ -218,7 +203,7 @@ class Equiformer(nn.Module):
         return outputs
 
     def _attention_head(self, irreps_out: str, name: str, deterministic: bool) -> GraphAttention:
-        settings = self._attention_settings()
+        settings = attention_settings(self.config)
         return GraphAttention(
             settings, self.config.irreps_feature, irreps_out, None, deterministic, name=name
         )
@@ -283,6 +268,12 @@ def apply_model(
     """
     outputs = model.apply(variables, graph, deterministic, rngs=rngs)
     return cast("dict[str, jax.Array]", outputs)
+
+
+def attention_settings(config: EquiformerConfig) -> AttentionSettings:
+    """The part of a configuration that its attentions share; the fields have the same names."""
+    names = [field.name for field in dataclasses.fields(AttentionSettings)]
+    return AttentionSettings(**{name: getattr(config, name) for name in names})
 
 
 def _highest_degree(config: EquiformerConfig) -> int:

@@ -109,15 +109,20 @@ def test_values_and_forces_in_float32(name: str, float32_mode: None) -> None:
         assert golden.relative_error(array, wanted[key]) < 1e-4, key
 
 
+# The graph norm divides by the spread of a channel within a molecule, nearly zero where atoms are
+# equivalent by symmetry: roundoff of the features themselves grows by up to 1 / sqrt(1e-5).
+FLOAT32_BOUNDS = {"qm9_l2_nonlinear_graphnorm": 1e-3}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("graphnorm")])
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_in_float32(name: str, float32_mode: None) -> None:
     fixture, _, _, gradient = evaluate(name, "float32", with_gradient=True)
-    official = fixture.group("grad")
+    official, bound = fixture.group("grad"), FLOAT32_BOUNDS.get(name, 1e-4)
     largest = max(np.abs(x).max() for x in official.values())
     for key, array in official.items():
         error = np.abs(gradient[key].reshape(array.shape) - array).max()
-        assert error < 1e-4 * max(np.abs(array).max(), 1e-3 * largest), key
+        assert error < bound * max(np.abs(array).max(), 1e-3 * largest), key
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from equiformer_jax.models import torch_layout as layout
+from equiformer_jax.models.equiformer import attention_settings
 from equiformer_jax.nn.attention import GraphAttention
 from equiformer_jax.nn.block import TransformerBlock
 from equiformer_jax.nn.radial import RadialNetwork
@@ -29,7 +30,6 @@ from tests.nn.golden_units import (
     context_of,
     matrices_of,
     params_from,
-    settings_of,
 )
 
 Outputs = dict[str, jax.Array]
@@ -84,7 +84,7 @@ def run_attention(fixture: Fixture, attention: str = "mlp") -> Outputs:
     config = config_of(fixture, attention=attention)
     node = config.irreps_node_embedding
     params = params_from(fixture, layout.attention_slots(config, "unit", (), node, node))
-    module = GraphAttention(settings_of(config), node, node)
+    module = GraphAttention(attention_settings(config), node, node)
     rows, context = fixture.arrays["in/x"], context_of(fixture)
     return {"y": apply_to_rows(module, params, rows, (node, node), context)}
 
@@ -93,7 +93,7 @@ def run_block(fixture: Fixture, attention: str = "mlp") -> Outputs:
     config, irreps_out = config_of(fixture, attention=attention), fixture.meta["irreps_out"]
     node, mid = config.irreps_node_embedding, config.irreps_mlp_mid
     params = params_from(fixture, layout.block_slots(config, "unit", (), irreps_out))
-    module = TransformerBlock(settings_of(config), node, mid, irreps_out)
+    module = TransformerBlock(attention_settings(config), node, mid, irreps_out)
     rows, context = fixture.arrays["in/x"], context_of(fixture)
     return {"y": apply_to_rows(module, params, rows, (node, irreps_out), context)}
 

@@ -14,7 +14,6 @@ import numpy as np
 import equiformer_jax as eqf
 from equiformer_jax.models.torch_checkpoint import unpack_slots
 from equiformer_jax.models.torch_layout import Slot
-from equiformer_jax.nn.attention import AttentionSettings
 from equiformer_jax.nn.context import GraphContext
 from equiformer_jax.ops.attention import EdgeList
 from equiformer_jax.ops.frames import aligning_rotation, wigner_matrices
@@ -38,19 +37,6 @@ def config_of(fixture: golden.Fixture, **overrides: Any) -> eqf.EquiformerConfig
         nonlinear_message=meta.get("nonlinear_message", True),
         rescale_degree=meta.get("rescale_degree", False),
         **overrides,
-    )
-
-
-def settings_of(config: eqf.EquiformerConfig) -> AttentionSettings:
-    return AttentionSettings(
-        irreps_sh=config.irreps_sh,
-        irreps_head=config.irreps_head,
-        irreps_pre_attn=config.irreps_pre_attn,
-        num_heads=config.num_heads,
-        fc_neurons=config.fc_neurons,
-        attention=config.attention,
-        nonlinear_message=config.nonlinear_message,
-        rescale_degree=config.rescale_degree,
     )
 
 
@@ -95,7 +81,7 @@ def context_of(fixture: golden.Fixture) -> GraphContext:
             senders=inputs["edge_src"][order],
             receivers=inputs["edge_dst"][order],
             valid=np.ones(len(order), bool),
-            envelope=None,
+            log_envelope=None,
         ),
         matrices=tuple(np.asarray(matrix)[order] for matrix in matrices_of(fixture)),
         scalars=inputs["edge_scalars"][order],
