@@ -1,0 +1,1 @@
+"""Public files fetched into a folder of this machine, once, whole, and by one process."""
