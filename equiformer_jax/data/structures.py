@@ -78,10 +78,11 @@ class Selection(StructureSequence):
         outside = indices[(indices < 0) | (indices >= len(source))]
         if len(outside):
             raise IndexError(f"structure {outside[0]} of {len(source)}")
+        self._source: StructureSequence = source
+        self.indices: np.ndarray = indices
         if isinstance(source, Selection):
-            source, indices = source._source, source.indices[indices]
-        indices.flags.writeable = False
-        self._source, self.indices = source, indices
+            self._source, self.indices = source._source, source.indices[indices]
+        self.indices.flags.writeable = False
 
     def __len__(self) -> int:
         return len(self.indices)
