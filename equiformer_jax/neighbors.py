@@ -138,3 +138,26 @@ def _nearest(receivers: np.ndarray, squared_lengths: np.ndarray, max_neighbors: 
     first_of_receiver = np.searchsorted(receivers, receivers)
     rank = np.arange(len(receivers)) - first_of_receiver
     return np.sort(by_length[rank < max_neighbors])
+
+
+def shortest_distance(structure: Structure, cutoff: float) -> tuple[float, int, int] | None:
+    """The closest two atoms, or images of atoms, as far as they are within the cutoff.
+
+    Unlike `neighbor_list` it also sees two atoms at one place of a periodic system.
+
+    Args:
+        structure: N atoms.
+        cutoff: Å, positive.
+
+    Returns:
+        Their distance in Å and their indices, the lower one first; None where no two are that
+        close.
+    """
+    _check_arguments(cutoff, None)
+    receivers, senders, shifts = _search(structure, cutoff)
+    squared_lengths = _squared_lengths(structure, receivers, senders, shifts)
+    if not len(squared_lengths):
+        return None
+    closest = int(np.argmin(squared_lengths))
+    first, second = sorted((int(receivers[closest]), int(senders[closest])))
+    return float(np.sqrt(squared_lengths[closest])), first, second
