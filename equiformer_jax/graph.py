@@ -44,7 +44,20 @@ def build_graph(
     Raises:
         ValueError: the cutoff or max_neighbors is not positive.
     """
-    real = _float_type()
+    return build_graph_in(float_type(), structure, cutoff, max_neighbors)
+
+
+def build_graph_in(
+    real: np.dtype, structure: Structure, cutoff: float, max_neighbors: int | None = None
+) -> jraph.GraphsTuple:
+    """`build_graph` with floats of a given type, for processes and threads without jax's settings.
+
+    Args:
+        real: float32 or float64.
+        structure: as for `build_graph`, like the rest.
+        cutoff: Å.
+        max_neighbors: or None.
+    """
     edges = neighbor_list(structure, cutoff, max_neighbors)
     per_graph = {
         "cell": structure.cell if structure.is_periodic else None,
@@ -143,7 +156,8 @@ def batch_graphs(
     )
 
 
-def _float_type() -> np.dtype:
+def float_type() -> np.dtype:
+    """The type of a graph's floats: float32, or float64 where jax's x64 mode is on."""
     return jax.dtypes.canonicalize_dtype(np.float64)
 
 

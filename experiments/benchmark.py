@@ -25,7 +25,8 @@ from absl import app, flags
 
 from equiformer_jax.data import batching
 from equiformer_jax.data.embedded.aspirin import load_embedded_aspirin
-from equiformer_jax.data.pipeline import GraphSource
+from equiformer_jax.data.graph_building import build_graph_store
+from equiformer_jax.data.graph_packing import pack_parts
 from equiformer_jax.data.statistics import compute_statistics
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.models.presets import get_preset
@@ -127,16 +128,14 @@ def build(case: Case) -> tuple[Any, tuple[Any, ...], jraph.GraphsTuple]:
     """The jitted function of a case, its arguments, and the batch."""
     config = get_preset(case.preset)
     structures = load_embedded_aspirin()["train"][: max(case.batch_size, 2)]
-    source = GraphSource(structures, config.max_radius)
+    source = build_graph_store(structures, config.max_radius)
     statistics = compute_statistics(structures, source)
     source = source.relative_to(statistics.energy_mean)
 
     mesh = make_data_mesh()
     parts = batching.split_over_devices(np.arange(case.batch_size), source.sizes, mesh.size)
     budget = batching.budget_for([parts], source.sizes)
-    batch = batching.stack_for_devices(
-        [batching.pack([source[i] for i in part], budget, source[0]) for part in parts]
-    )
+    batch = pack_parts(source, parts, budget)
     model = Equiformer(config)
     first = jax.tree.map(lambda leaf: leaf[0], batch)
     params = jax.jit(model.init)(jax.random.key(0), first)["params"]

@@ -33,4 +33,19 @@ class DataError(ValueError):
             places.append(f"record {record}" if isinstance(record, int) else record)
         if field is not None:
             places.append(f"'{field}'")
+        self._parts = (file, message, record, field)
         super().__init__(": ".join([*places, message]))
+
+    def __reduce__(self) -> tuple:
+        """Errors cross from worker processes to the one that waits for them."""
+        return _data_error, (type(self), *self._parts)
+
+
+def _data_error(
+    kind: type[DataError],
+    file: str | os.PathLike[str],
+    message: str,
+    record: str | int | None,
+    field: str | None,
+) -> DataError:
+    return kind(file, message, record=record, field=field)

@@ -1,97 +1,35 @@
-"""From structures to the stream of padded batches that a training or an evaluation reads.
+"""From stored graphs to the stream of padded batches that a training or an evaluation reads.
 
-The order of the structures is a function of (seed, epoch) alone, so that a resumed run sees exactly
-the batches that an uninterrupted one would have seen. Graphs are built once: positions do not
-change.
+The batches of an epoch are a function of (seed, epoch) and of the sizes of the graphs, so that a
+resumed run sees exactly what an uninterrupted one would have seen, and every host of several knows
+what the others do without asking. Batches are made ahead of time in the background.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jraph
 import numpy as np
 
 from equiformer_jax.data import batching
-from equiformer_jax.graph import build_graph, require_edges
-from equiformer_jax.structure import Structure
+from equiformer_jax.data.augmented_batches import AugmentedAssembler, AugmentedStructures
+from equiformer_jax.data.graph_packing import pack_parts
+from equiformer_jax.data.graph_store import GraphStore
+from equiformer_jax.data.prefetch import Assemble, DeviceBatch, EpochIterator, Position
 
-
-class GraphSource(Sequence[jraph.GraphsTuple]):
-    """The graphs of a list of structures, built once and kept.
-
-    Attributes:
-      sizes: `batching.GraphSizes` of all graphs.
-    """
-
-    def __init__(
-        self, structures: Sequence[Structure], cutoff: float, max_neighbors: int | None = None
-    ) -> None:
-        """Builds the graphs.
-
-        Args:
-          structures: at least one structure.
-          cutoff: neighbors are closer than this, Å.
-          max_neighbors: keep at most so many nearest neighbors of an atom.
-
-        Raises:
-          ValueError: there is no structure, or one has an atom but no neighbor at all; names it.
-        """
-        if not len(structures):
-            raise ValueError("a source of graphs needs at least one structure, got none")
-        self._energies = [structure.energy for structure in structures]
-        self._graphs = [
-            require_edges(build_graph(structure, cutoff, max_neighbors), f"structure {index}")
-            for index, structure in enumerate(structures)
-        ]
-        self.sizes = batching.GraphSizes.of(self._graphs)
-
-    def __len__(self) -> int:
-        return len(self._graphs)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._graphs[index]
-
-    def relative_to(self, references: float | np.ndarray) -> GraphSource:
-        """The same graphs with energies relative to references.
-
-        Total energies are thousands of eV and batches are float32, whose spacing there is about a
-        meV: references go off in float64, before the label is rounded.
-
-        Args:
-          references: eV, one for all or `[n]`; for standardized targets the mean training energy.
-        """
-        shifts = np.broadcast_to(np.asarray(references, np.float64), len(self))
-        source = copy.copy(self)
-        source._graphs = [
-            _with_energy(graph, energy - shift)
-            for graph, energy, shift in zip(self._graphs, self._energies, shifts, strict=True)
-        ]
-        source._energies = [e - shift for e, shift in zip(self._energies, shifts, strict=True)]
-        return source
-
-
-def _with_energy(graph: jraph.GraphsTuple, energy: float) -> jraph.GraphsTuple:
-    kind = graph.globals["energy"].dtype
-    return graph._replace(globals={**graph.globals, "energy": np.array([energy], kind)})
-
-
-@dataclasses.dataclass(frozen=True)
-class DeviceBatch:
-    """One batch, split over devices and padded.
-
-    Attributes:
-      graph: `GraphsTuple` of NumPy arrays, each with a leading device axis.
-      indices: for each device, which structures its graphs are, in their order in the batch.
-      fill: shares of node slots and of edge slots that are real work.
-    """
-
-    graph: jraph.GraphsTuple
-    indices: list[np.ndarray]
-    fill: tuple[float, float]
+__all__ = [
+    "AugmentedStructures",
+    "DeviceBatch",
+    "EpochIterator",
+    "EvaluationBatches",
+    "HostDevices",
+    "Position",
+    "TrainingBatches",
+    "steps_per_epoch",
+]
 
 
 def steps_per_epoch(num_structures: int, batch_size: int) -> int:
@@ -108,32 +46,115 @@ def steps_per_epoch(num_structures: int, batch_size: int) -> int:
     return num_structures // batch_size
 
 
-def training_batches(
-    source: GraphSource,
-    budgets: Sequence[batching.Budget],
-    *,
-    batch_size: int,
-    num_devices: int,
-    seed: int,
-    epoch: int,
-    first_step: int = 0,
-) -> Iterator[DeviceBatch]:
-    """Yields the batches of one epoch in an order drawn from (seed, epoch).
+@dataclasses.dataclass(frozen=True)
+class HostDevices:
+    """Which of the devices that share a batch this process feeds.
 
-    Args:
-      source: training graphs.
-      budgets: shapes to choose from, ascending (`batching.choose_budgets`).
-      batch_size: graphs in a batch, over all devices.
-      num_devices: length of the leading axis.
-      seed: seed of the run.
-      epoch: epoch, from 0.
-      first_step: skips so many batches, to go on in the middle of an epoch.
+    Attributes:
+      num_devices: devices of all hosts together.
+      host_index: this host, from 0; it feeds as many devices as any other, its own one after
+        another.
+      num_hosts: how many there are.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(source))
-    for step in range(first_step, steps_per_epoch(len(source), batch_size)):
-        indices = order[step * batch_size : (step + 1) * batch_size]
-        parts = batching.split_over_devices(indices, source.sizes, num_devices)
-        yield _assemble(source, parts, batching.smallest_fitting(budgets, parts, source.sizes))
+
+    num_devices: int
+    host_index: int = 0
+    num_hosts: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if self.num_hosts < 1 or self.num_devices < 1 or self.num_devices % self.num_hosts:
+            raise ValueError(
+                f"num_devices: expected a multiple of the {self.num_hosts} hosts, "
+                f"got {self.num_devices}"
+            )
+        if not 0 <= self.host_index < self.num_hosts:
+            raise ValueError(
+                f"host_index: expected 0 to {self.num_hosts - 1}, got {self.host_index}"
+            )
+
+    def own(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """This host's parts of a batch, given those of all devices."""
+        count = self.num_devices // self.num_hosts
+        return list(parts[self.host_index * count : (self.host_index + 1) * count])
+
+
+class TrainingBatches:
+    """The batches of every epoch of a training.
+
+    Attributes:
+      steps_per_epoch: full batches in an epoch, the same on all hosts.
+    """
+
+    def __init__(
+        self,
+        store: GraphStore,
+        budgets: Sequence[batching.Budget],
+        *,
+        batch_size: int,
+        devices: HostDevices,
+        seed: int,
+        window: int = 1,
+        augmented: AugmentedStructures | None = None,
+    ) -> None:
+        """Plans nothing yet.
+
+        Args:
+          store: training graphs.
+          budgets: shapes to choose from, ascending (`batching.choose_budgets` of `store.sizes`, or
+            of `augmented.sizes_with_headroom(store.sizes)`).
+          batch_size: graphs in a batch, over all devices of all hosts.
+          devices: which of them are fed here.
+          seed: seed of the run.
+          window: batches that are dealt together (`batching.plan_epoch`).
+          augmented: makes the graphs anew of changed structures; None takes those of the store.
+
+        Raises:
+          ValueError: there are fewer graphs than one batch holds.
+        """
+        self.steps_per_epoch = steps_per_epoch(len(store), batch_size)
+        self._store, self._budgets, self._seed = store, list(budgets), seed
+        self._batch_size, self._devices, self._window = batch_size, devices, window
+        self._augmented = augmented
+
+    def plan(self, epoch: int) -> list[list[np.ndarray]]:
+        """For every batch of an epoch, which graphs each device of all hosts gets."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._store))
+        return batching.plan_epoch(
+            order,
+            self._store.sizes,
+            batch_size=self._batch_size,
+            num_devices=self._devices.num_devices,
+            window=self._window,
+        )
+
+    def epoch(self, epoch: int, first_step: int = 0) -> EpochIterator:
+        """The batches of one epoch, the same whenever they are asked for.
+
+        Args:
+          epoch: from 0.
+          first_step: skips so many batches, to go on in the middle of an epoch: `epoch(*position)`
+            goes on where an iterator with that `position` stood.
+
+        Raises:
+          ValueError: the epoch has no such step.
+        """
+        workers = self._augmented.num_workers if self._augmented else 0
+        assemble = self._assembler(self.plan(epoch), epoch)
+        return EpochIterator(assemble, epoch, first_step, self.steps_per_epoch, workers)
+
+    def _assembler(self, plan: list[list[np.ndarray]], epoch: int) -> Assemble:
+        if self._augmented is None:
+            return _StoreAssembler(self._store, plan, self._budgets, self._devices)
+        return AugmentedAssembler(
+            self._augmented,
+            self._store,
+            [self._devices.own(parts) for parts in plan],
+            self._budgets,
+            seed=self._seed,
+            epoch=epoch,
+            is_alone=self._devices.num_hosts == 1,
+        )
 
 
 class EvaluationBatches(Sequence[DeviceBatch]):
@@ -143,25 +164,24 @@ class EvaluationBatches(Sequence[DeviceBatch]):
       budget: that shape on one device.
     """
 
-    def __init__(self, source: GraphSource, *, batch_size: int, num_devices: int) -> None:
-        """Plans the batches in the order of the source.
+    def __init__(self, store: GraphStore, *, batch_size: int, devices: HostDevices) -> None:
+        """Plans the batches.
 
         Args:
-          source: graphs to evaluate.
-          batch_size: graphs in a batch, over all devices; the last one may hold fewer.
-          num_devices: length of the leading axis.
+          store: graphs to evaluate.
+          batch_size: graphs in a batch, over all devices of all hosts; some hold fewer.
+          devices: which of them are fed here.
         """
-        self._source = source
-        starts = range(0, len(source), batch_size)
-        chunks = [np.arange(s, min(s + batch_size, len(source))) for s in starts]
-        self._parts = [batching.split_over_devices(c, source.sizes, num_devices) for c in chunks]
-        self.budget = batching.budget_for(self._parts, source.sizes)
+        self._store, self._devices = store, devices
+        self._plan = batching.plan_evaluation(store.sizes, batch_size, devices.num_devices)
+        self.budget = batching.budget_for(self._plan, store.sizes)
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._plan)
 
     def __getitem__(self, index: Any) -> Any:
-        return _assemble(self._source, self._parts[index], self.budget)
+        step = range(len(self))[index]
+        return _StoreAssembler(self._store, self._plan, [self.budget], self._devices)(step)
 
     def padded_to(self, budget: batching.Budget) -> EvaluationBatches:
         """The same batches in a budget that holds theirs, so that splits can share one program."""
@@ -170,10 +190,24 @@ class EvaluationBatches(Sequence[DeviceBatch]):
         return batches
 
 
-def _assemble(source: GraphSource, parts: list[np.ndarray], budget: batching.Budget) -> DeviceBatch:
-    slices = [batching.pack([source[i] for i in part], budget, source[0]) for part in parts]
-    return DeviceBatch(
-        graph=batching.stack_for_devices(slices),
-        indices=parts,
-        fill=batching.batch_fill(parts, source.sizes, budget),
-    )
+class _StoreAssembler:
+    """Packs the graphs of this host's devices; the budget is that of the whole batch."""
+
+    def __init__(
+        self,
+        store: GraphStore,
+        plan: Sequence[Sequence[np.ndarray]],
+        budgets: Sequence[batching.Budget],
+        devices: HostDevices,
+    ) -> None:
+        self._store, self._plan, self._budgets, self._devices = store, plan, budgets, devices
+
+    def __call__(self, step: int) -> DeviceBatch:
+        parts = self._plan[step]
+        budget = batching.smallest_fitting(self._budgets, parts, self._store.sizes)
+        own = self._devices.own(parts)
+        return DeviceBatch(
+            graph=pack_parts(self._store, own, budget),
+            indices=own,
+            fill=batching.batch_fill(own, self._store.sizes, budget),
+        )

@@ -11,11 +11,14 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jraph
 import numpy as np
 
+from equiformer_jax.data.reference_energies import ReferenceEnergyFitter, RunningMoments
+from equiformer_jax.data.structures import StructureSequence
 from equiformer_jax.structure import Structure
 
 
@@ -30,7 +33,19 @@ class DatasetStatistics:
       average_degree: incoming edges per atom.
       average_nodes: atoms per structure.
       force_rms: root mean square of a Cartesian force component, eV/Å; `None` where there are no
-        forces.
+        forces. What a model predicts for forces is of this scale.
+      energy_min: lowest total energy, eV.
+      energy_max: highest total energy, eV.
+      element_counts: atoms of each element that occurs, by atomic number.
+      reference_energies: eV, by atomic number: the energies of the elements whose sums come closest
+        to the total energies (least squares).
+      reference_energies_unique: whether the data decide each of them. Where elements occur in fixed
+        ratios only, as in frames of one molecule, they are those of the smallest norm; their sums
+        are right for structures of the same ratios alone.
+      energy_std_referenced: unbiased standard deviation of the total energies less the sums of the
+        reference energies, eV. It is 0, up to rounding, where these explain all.
+
+    The fields from `energy_min` on are `None` where they were not gathered.
     """
 
     num_structures: int
@@ -39,6 +54,28 @@ class DatasetStatistics:
     average_degree: float
     average_nodes: float
     force_rms: float | None
+    energy_min: float | None = None
+    energy_max: float | None = None
+    element_counts: dict[int, int] | None = None
+    reference_energies: dict[int, float] | None = None
+    reference_energies_unique: bool | None = None
+    energy_std_referenced: float | None = None
+
+    def with_normalizer(self, mean: float, std: float) -> DatasetStatistics:
+        """A copy that standardizes energies with given numbers, such as published ones.
+
+        Args:
+          mean: takes the place of `energy_mean`, eV.
+          std: takes the place of `energy_std`, eV.
+
+        Raises:
+          ValueError: `mean` is not finite, or `std` not finite and positive.
+        """
+        if not math.isfinite(mean):
+            raise ValueError(f"mean: expected a finite number, got {mean}")
+        if not (math.isfinite(std) and std > 0):
+            raise ValueError(f"std: expected a positive finite number, got {std}")
+        return dataclasses.replace(self, energy_mean=float(mean), energy_std=float(std))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the statistics as JSON."""
@@ -47,17 +84,28 @@ class DatasetStatistics:
 
     @classmethod
     def from_dict(cls, values: dict) -> DatasetStatistics:
-        """Builds statistics from the mapping that `dataclasses.asdict` gives.
+        """Builds statistics from the mapping that `dataclasses.asdict` gives, through JSON or not.
 
         Raises:
-          ValueError: a field is missing or unknown.
+          ValueError: a field is unknown, is no mapping where it should be one, or is missing though
+            it is always gathered.
         """
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != expected:
+        if not isinstance(values, dict):
+            raise ValueError(f"statistics: expected values by name, got {values!r}")
+        fields = dataclasses.fields(cls)
+        known = {field.name for field in fields}
+        needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+        if not needed <= set(values) <= known:
             raise ValueError(
-                f"statistics have the fields {sorted(values)}; expected {sorted(expected)}"
+                f"statistics have the fields {sorted(values)}; expected {sorted(needed)} and "
+                f"perhaps {sorted(known - needed)}"
             )
-        return cls(**values)
+        by_element = {
+            name: _by_element(name, values[name])
+            for name in ("element_counts", "reference_energies")
+            if values.get(name) is not None
+        }
+        return cls(**{**values, **by_element})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DatasetStatistics:
@@ -72,21 +120,12 @@ class DatasetStatistics:
             raise ValueError(f"{path}: {error}") from error
 
 
-class _RunningMoments:
-    """Welford's mean and variance: total energies are huge beside their spread."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
-
-    def add(self, value: float) -> None:
-        self.count += 1
-        change = value - self.mean
-        self.mean += change / self.count
-        self.squares += change * (value - self.mean)
-
-    @property
-    def unbiased_std(self) -> float:
-        return math.sqrt(self.squares / (self.count - 1))
+def _by_element(name: str, values: Mapping[int | str, Any]) -> dict[int, Any]:
+    """The mapping with whole numbers for keys; JSON makes texts of them."""
+    try:
+        return {int(element): value for element, value in values.items()}
+    except (AttributeError, ValueError) as error:
+        raise ValueError(f"'{name}': expected values by atomic number, got {values!r}") from error
 
 
 def compute_statistics(
@@ -95,42 +134,62 @@ def compute_statistics(
     """Gathers the statistics of labeled structures in one pass.
 
     Args:
-      structures: structures with energies (eV) and, optionally, forces (eV/Å).
+      structures: structures with energies (eV) and, optionally, forces (eV/Å); read one by one.
       graphs: the graph of each structure, in the same order.
 
     Returns:
       Their statistics, accumulated in float64.
 
     Raises:
-      ValueError: a structure has no energy, only some have forces, fewer than two structures, or
-        all energies are equal (there is then nothing to standardize with).
+      ValueError: a structure has no energy (names it), only some have forces, fewer than two
+        structures, or all energies are equal (there is then nothing to standardize with).
     """
-    energy, nodes, edges = _RunningMoments(), 0, 0
+    energies, fitter, nodes, edges = RunningMoments(), ReferenceEnergyFitter(), 0, 0
+    lowest, highest = math.inf, -math.inf
     force_squares, force_components = 0.0, 0
     for index, (structure, graph) in enumerate(zip(structures, graphs, strict=True)):
         if structure.energy is None:
             raise ValueError(
-                f"structure {index} has no energy; training needs one for every structure"
+                f"{_name(structures, index)} has no energy; training needs one for every structure"
             )
-        energy.add(float(structure.energy))
+        energies.add(structure.energy)
+        fitter.add(structure.atomic_numbers, structure.energy)
+        lowest, highest = min(lowest, structure.energy), max(highest, structure.energy)
         nodes += int(graph.n_node.sum())
         edges += int(graph.n_edge.sum())
         if structure.forces is not None:
             force_squares += float(np.sum(np.asarray(structure.forces, np.float64) ** 2))
             force_components += int(np.size(structure.forces))
-    if energy.count < 2:
-        raise ValueError(f"{energy.count} structures; the standard deviation needs at least two")
-    if energy.unbiased_std == 0.0:
-        raise ValueError(f"all {energy.count} energies are equal; they cannot be standardized")
+    _check_energies(energies.count, lowest, highest)
     if force_components not in (0, 3 * nodes):
         raise ValueError(
             f"forces for {force_components // 3} of {nodes} atoms; expected all or none"
         )
+    references = fitter.fit()
     return DatasetStatistics(
-        num_structures=energy.count,
-        energy_mean=energy.mean,
-        energy_std=energy.unbiased_std,
+        num_structures=energies.count,
+        energy_mean=energies.mean,
+        energy_std=energies.unbiased_std,
         average_degree=edges / nodes,
-        average_nodes=nodes / energy.count,
+        average_nodes=nodes / energies.count,
         force_rms=math.sqrt(force_squares / force_components) if force_components else None,
+        energy_min=lowest,
+        energy_max=highest,
+        element_counts={z: int(fitter.element_counts[z]) for z in references.energies},
+        reference_energies=references.energies,
+        reference_energies_unique=references.unique,
+        energy_std_referenced=references.residual_std,
     )
+
+
+def _check_energies(count: int, lowest: float, highest: float) -> None:
+    if count < 2:
+        raise ValueError(f"{count} structures; the standard deviation needs at least two")
+    if lowest == highest:
+        raise ValueError(f"all {count} energies are equal; they cannot be standardized")
+
+
+def _name(structures: Iterable[Structure], index: int) -> str:
+    if isinstance(structures, StructureSequence):
+        return structures.name_of(index)
+    return f"structure {index}"

@@ -92,7 +92,7 @@ class _Machine:
                 break
             instruction = _INSTRUCTIONS.get(opcode.name)
             if instruction is None:
-                raise PickleError(f"the instruction {opcode.name} of pickle is not allowed")
+                raise PickleError(_refusal(opcode.name, argument))
             self.bytes_read = (position or 0) - start
             instruction(self, argument)
         return self.stack.pop()
@@ -221,6 +221,13 @@ class _Machine:
         if self.persistent_load is None:
             raise PickleError("the pickle refers to objects outside itself")
         self.stack.append(self.persistent_load(identifier))
+
+
+def _refusal(instruction: str, argument: Any) -> str:
+    message = f"the instruction {instruction} of pickle is not allowed"
+    if instruction == "INST":  # mentions a class and calls it at once
+        message += f" (it asks for {argument.replace(' ', '.', 1)[:200]})"
+    return message
 
 
 _LITERALS = frozenset(

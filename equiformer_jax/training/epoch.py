@@ -40,15 +40,16 @@ def train_one_epoch(
     finished: list[Means] = []
     pending: list[Means] = []
     whole, window = _Stopwatch(run), _Stopwatch(run)
-    for step, batch in enumerate(run.training_batches(epoch), start=1):
-        state, means = run.train_step(state, place_batch(batch.graph, run.mesh))
-        pending.append(means)
-        if step % interval == 0 and step < run.steps_per_epoch:
-            fetched = _fetch(pending, run, epoch, len(finished), checkpoints)
-            record = _record(run, "steps", epoch, step, fetched, window.seconds)
-            log.write(record)
-            say(step_line(record, run.steps_per_epoch))
-            finished, pending, window = finished + fetched, [], _Stopwatch(run)
+    with run.training_batches(epoch) as batches:
+        for step, batch in enumerate(batches, start=1):
+            state, means = run.train_step(state, place_batch(batch.graph, run.mesh))
+            pending.append(means)
+            if step % interval == 0 and step < run.steps_per_epoch:
+                fetched = _fetch(pending, run, epoch, len(finished), checkpoints)
+                record = _record(run, "steps", epoch, step, fetched, window.seconds)
+                log.write(record)
+                say(step_line(record, run.steps_per_epoch))
+                finished, pending, window = finished + fetched, [], _Stopwatch(run)
     finished += _fetch(pending, run, epoch, len(finished), checkpoints)
     return state, _record(run, "epoch", epoch, len(finished), finished, whole.seconds)
 

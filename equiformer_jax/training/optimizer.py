@@ -1,6 +1,9 @@
-"""AdamW with the published rule for which parameters decay."""
+"""AdamW with the published rule for which parameters decay, and what fine-tuning adds to it."""
 
 from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
 
 import jax
 import optax
@@ -26,10 +29,48 @@ def decay_mask(params: optax.Params) -> optax.Params:
     """
 
     def decays(path: tuple, _: jax.Array) -> bool:
-        names = [str(getattr(key, "key", key)) for key in path]
+        names = _names(path)
         return names[-1] not in NO_DECAY_LEAVES and NO_DECAY_MODULES.isdisjoint(names)
 
     return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def frozen_mask(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
+    """Tells which parameters patterns name.
+
+    Args:
+      params: nested mapping of parameters.
+      patterns: each the path of a parameter or of a module, which stands for all parameters in it,
+        its names joined by dots; `*` stands for any text, `?` for any character. For example
+        `atom_embedding`, `blocks.attention.*` or `*.bias`. The blocks before the last one are one
+        module, `blocks`, and share each parameter.
+
+    Returns:
+      The same structure with a bool in place of each parameter.
+
+    Raises:
+      ValueError: a pattern names nothing; tells it and the modules that there are.
+    """
+    unmatched = set(patterns)
+
+    def is_frozen(path: tuple, _: jax.Array) -> bool:
+        names = _names(path)
+        ends = range(1, len(names) + 1)
+        found = {
+            pattern
+            for pattern in patterns
+            if any(fnmatch.fnmatchcase(".".join(names[:end]), pattern) for end in ends)
+        }
+        unmatched.difference_update(found)
+        return bool(found)
+
+    mask = jax.tree_util.tree_map_with_path(is_frozen, params)
+    if unmatched:
+        raise ValueError(
+            f"freeze: no parameter matches {sorted(unmatched)}; the modules of this model are "
+            f"{sorted(params)}"
+        )
+    return mask
 
 
 def make_optimizer(
@@ -38,6 +79,9 @@ def make_optimizer(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
+    *,
+    clip_norm: float | None = None,
+    freeze: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """AdamW with decoupled weight decay on the published group of parameters (SPEC §12.1).
 
@@ -48,17 +92,45 @@ def make_optimizer(
       b1: decay rate of the mean of the gradient.
       b2: decay rate of the mean of its square.
       eps: added to the square root of that mean.
+      clip_norm: scale a longer gradient down to this norm, over all parameters that are trained,
+        before anything else (SPEC §12.4); `None` for no clipping.
+      freeze: patterns of parameters that stay as they are and take no memory in the optimizer
+        (`frozen_mask`).
 
     Returns:
       The optimizer, for the parameters alone (`variables["params"]`).
 
     Raises:
-      ValueError: the weight decay is negative.
+      ValueError: the weight decay is negative, the norm not positive or `freeze` a text instead of
+        several; from the optimizer's `init` where a pattern names no parameter.
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay={weight_decay}; expected a number of at least 0")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm={clip_norm}; expected a positive number or None")
+    if isinstance(freeze, str):
+        raise ValueError(f"freeze={freeze!r}; expected a sequence of patterns, as ({freeze!r},)")
     if weight_decay == 0:
-        return optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
-    return optax.adamw(
-        learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
-    )
+        optimizer = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+    else:
+        optimizer = optax.adamw(
+            learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
+        )
+    if clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return _with_frozen(optimizer, freeze) if freeze else optimizer
+
+
+def _with_frozen(
+    optimizer: optax.GradientTransformation, patterns: Sequence[str]
+) -> optax.GradientTransformation:
+    def labels(params: optax.Params) -> optax.Params:
+        mask = frozen_mask(params, patterns)
+        return jax.tree.map(lambda is_frozen: "frozen" if is_frozen else "trained", mask)
+
+    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _names(path: tuple) -> list[str]:
+    """The names on the way to a parameter."""
+    return [str(getattr(key, "key", key)) for key in path]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jraph
@@ -13,15 +13,21 @@ from ml_collections import config_dict
 
 from equiformer_jax.data import batching
 from equiformer_jax.data.catalog import SPLITS, load_dataset
+from equiformer_jax.data.graph_building import build_graph_store
+from equiformer_jax.data.graph_cache import cached_graph_store
+from equiformer_jax.data.graph_packing import pack_from_store
+from equiformer_jax.data.graph_store import GraphStore
 from equiformer_jax.data.pipeline import (
-    DeviceBatch,
+    EpochIterator,
     EvaluationBatches,
-    GraphSource,
+    HostDevices,
+    TrainingBatches,
     steps_per_epoch,
-    training_batches,
 )
 from equiformer_jax.data.statistics import DatasetStatistics, compute_statistics
+from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.equiformer import Equiformer
+from equiformer_jax.structure import Structure
 from equiformer_jax.training.compiled import CompiledPerShape
 from equiformer_jax.training.configuration import model_from_settings
 from equiformer_jax.training.evaluation import Evaluation, evaluate_split
@@ -72,13 +78,8 @@ class Run:
         model_config = model_from_settings(config.model)
         self.model = Equiformer(model_config)
 
-        structures = load_dataset(config.data.name, config.data.limits)
-        sources = {
-            split: GraphSource(
-                structures[split], model_config.max_radius, model_config.max_neighbors
-            )
-            for split in splits
-        }
+        structures = load_dataset(config.data.name, config.data.get("options"), config.data.limits)
+        sources = {split: self._graphs(structures[split], model_config) for split in splits}
         if statistics is None:
             statistics = compute_statistics(structures["train"], sources["train"])
         self.statistics = statistics
@@ -111,8 +112,18 @@ class Run:
     @functools.cached_property
     def budgets(self) -> list[batching.Budget]:
         """Shapes of the training batches on one device."""
-        batch_size = self.config.training.batch_size
-        return batching.choose_budgets(self.sources["train"].sizes, batch_size, self.num_devices)
+        return batching.choose_budgets(
+            self.sources["train"].sizes,
+            self.config.training.batch_size,
+            self.num_devices,
+            self._window,
+        )
+
+    @functools.cached_property
+    def fill(self) -> batching.EpochFill:
+        """How full the batches of the first epoch are."""
+        plan = self._training_batches.plan(epoch=0)
+        return batching.fill_of_plan(plan, self.sources["train"].sizes, self.budgets)
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
@@ -138,16 +149,9 @@ class Run:
         step = make_train_step(self._predict, self.optimizer, self.objective, self.mesh)
         return CompiledPerShape(step, "training step", self._say)
 
-    def training_batches(self, epoch: int) -> Iterator[DeviceBatch]:
+    def training_batches(self, epoch: int, first_step: int = 0) -> EpochIterator:
         """The batches of an epoch, the same whenever and wherever they are asked for."""
-        return training_batches(
-            self.sources["train"],
-            self.budgets,
-            batch_size=self.config.training.batch_size,
-            num_devices=self.num_devices,
-            seed=self.config.seed,
-            epoch=epoch,
-        )
+        return self._training_batches.epoch(epoch, first_step)
 
     def initial_params(self) -> Params:
         """Fresh parameters on every device, drawn from the seed of the run."""
@@ -180,13 +184,40 @@ class Run:
             split,
         )
 
+    @property
+    def _window(self) -> int:
+        return self.config.data.get("balance_window", 1)
+
+    @property
+    def _host_devices(self) -> HostDevices:
+        return HostDevices(self.num_devices, jax.process_index(), jax.process_count())
+
+    @functools.cached_property
+    def _training_batches(self) -> TrainingBatches:
+        return TrainingBatches(
+            self.sources["train"],
+            self.budgets,
+            batch_size=self.config.training.batch_size,
+            devices=self._host_devices,
+            seed=self.config.seed,
+            window=self._window,
+        )
+
+    def _graphs(self, structures: Sequence[Structure], model: EquiformerConfig) -> GraphStore:
+        """Graphs of a split, from the folder that the configuration names, if it names one."""
+        reach, settings = (model.max_radius, model.max_neighbors), self.config.data
+        workers, folder = settings.get("workers", 0), settings.get("graph_cache")
+        if folder is None:
+            return build_graph_store(structures, *reach, num_workers=workers, say=self._say)
+        return cached_graph_store(structures, *reach, folder, num_workers=workers, say=self._say)
+
     def _plan_evaluation(self) -> dict[str, EvaluationBatches]:
         batch_size = self.config.training.evaluation_batch_size
         # A training evaluates the other splits; an evaluation of one split may ask for any.
         evaluated = [split for split in self.sources if split != "train"] or list(self.sources)
         plans = {
             split: EvaluationBatches(
-                self.sources[split], batch_size=batch_size, num_devices=self.num_devices
+                self.sources[split], batch_size=batch_size, devices=self._host_devices
             )
             for split in evaluated
         }
@@ -196,9 +227,8 @@ class Run:
     @property
     def _example(self) -> jraph.GraphsTuple:
         source = next(iter(self.sources.values()))
-        smallest = int(np.argmin(source.sizes.edges))
-        only = [[np.array([smallest])]]
-        return batching.pack([source[smallest]], batching.budget_for(only, source.sizes), source[0])
+        smallest = np.array([np.argmin(source.sizes.edges)])
+        return pack_from_store(source, smallest, batching.budget_for([[smallest]], source.sizes))
 
     def _init(self, key: jax.Array, graph: jraph.GraphsTuple) -> Params:
         return self.model.init(key, graph)["params"]

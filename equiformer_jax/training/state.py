@@ -17,24 +17,41 @@ class TrainState:
     """Everything that a step changes, so that saving it saves the training.
 
     Attributes:
-      step: int32 scalar, number of steps done.
+      step: int32 scalar, number of steps done, skipped ones included.
       params: parameters of the model.
       opt_state: state of the optimizer, learning-rate count included.
       rng: key of the run; step `n` draws from `fold_in(rng, n)`, so a resumed run draws the same.
+      ema_params: moving average of the parameters (`averages.ParameterAverage`); `None` without.
     """
 
     step: jax.Array
     params: Params
     opt_state: optax.OptState
     rng: jax.Array
+    ema_params: Params | None = None
 
 
 def create_train_state(
-    params: Params, optimizer: optax.GradientTransformation, rng: jax.Array
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    rng: jax.Array,
+    with_average: bool = False,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Args:
+      params: initial parameters.
+      optimizer: what will update them.
+      rng: key of the run.
+      with_average: keep a moving average of the parameters, which starts at the initial ones.
+    """
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params), rng=rng
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        rng=rng,
+        # Buffers of its own: a step donates them, and nothing can be donated twice.
+        ema_params=jax.tree.map(jnp.copy, params) if with_average else None,
     )
 
 

@@ -1,14 +1,9 @@
-"""One training step and one evaluation step over all devices.
-
-Every device computes the sums of its own slice of the batch. Sums and counts are added up over the
-devices before anything is divided, so that loss and gradient are those of one device with the whole
-batch, however the graphs and the padding are dealt out.
-"""
+"""One training step and one evaluation step over all devices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +11,15 @@ import jraph
 import optax
 from jax.sharding import Mesh
 
-from equiformer_jax.models.equiformer import Equiformer
-from equiformer_jax.models.potential import energy_and_forces
-from equiformer_jax.training.objectives import Mean, Objective, weighted_loss
+from equiformer_jax.training.averages import ParameterAverage
+from equiformer_jax.training.gradient import (
+    Means,
+    make_gradient,
+    named_means,
+    without_device_axis,
+)
+from equiformer_jax.training.objectives import Mean, Objective, Predictions, weighted_loss
+from equiformer_jax.training.prediction import Predict, make_predict
 from equiformer_jax.training.sharding import (
     DATA_AXIS,
     EVERYWHERE,
@@ -28,49 +29,32 @@ from equiformer_jax.training.sharding import (
 )
 from equiformer_jax.training.state import Params, TrainState
 
-Predictions = Mapping[str, jax.Array]
-Means = dict[str, Mean]
-
-
-class Predict(Protocol):
-    """A model as the steps see it: `energy [G]` and, where asked for, `forces [N, 3]`."""
-
-    def __call__(
-        self, params: Params, graph: jraph.GraphsTuple, dropout_key: jax.Array | None
-    ) -> Predictions:
-        """Predicts in network units; without a key, dropout is off."""
-        ...
-
+__all__ = [
+    "EvaluationStep",
+    "Means",
+    "Predict",
+    "Predictions",
+    "TrainStep",
+    "compile_train_step",
+    "make_evaluation_step",
+    "make_predict",
+    "make_train_step",
+    "traceable_train_step",
+]
 
 TrainStep = Callable[[TrainState, jraph.GraphsTuple], tuple[TrainState, Means]]
 EvaluationStep = Callable[[Params, jraph.GraphsTuple], tuple[Means, Predictions]]
 
 
-def make_predict(model: Equiformer, needs_forces: bool) -> Predict:
-    """The model as a function of its parameters.
-
-    Args:
-      model: the network.
-      needs_forces: whether to differentiate the energy.
-    """
-
-    def predict(
-        params: Params, graph: jraph.GraphsTuple, dropout_key: jax.Array | None
-    ) -> Predictions:
-        variables = {"params": params}
-        deterministic = dropout_key is None
-        rngs = None if dropout_key is None else {"dropout": dropout_key}
-        if needs_forces:
-            energy, forces = energy_and_forces(model, variables, graph, deterministic, rngs)
-            return {"energy": energy, "forces": forces}
-        outputs: Any = model.apply(variables, graph, deterministic, rngs=rngs)
-        return {"energy": outputs["energy"]}
-
-    return predict
-
-
 def make_train_step(
-    predict: Predict, optimizer: optax.GradientTransformation, objective: Objective, mesh: Mesh
+    predict: Predict,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    mesh: Mesh,
+    *,
+    accumulate: int = 1,
+    average: ParameterAverage | None = None,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """Builds the jitted training step.
 
@@ -79,57 +63,76 @@ def make_train_step(
       optimizer: its optimizer.
       objective: what to minimize and what to report.
       mesh: devices that share a batch (`sharding.make_data_mesh`).
+      accumulate: micro-batches that make up a batch; their gradient is that of one batch of all
+        their graphs. The graph has a leading device axis and, with more than one micro-batch, a
+        second axis of this length (`batching.stack_for_devices` of each device's, then of all).
+      average: keeps this moving average in the state, which must have been created with one.
+      skip_nonfinite: where the loss or the norm of the gradient is not finite, leave parameters,
+        optimizer (the count of its schedule included) and average as they were.
 
     Returns:
-      `step(state, graph) -> (state, means)`. The graph has a leading device axis; the given state's
-      buffers are reused and must not be read again. `means` holds the metrics and, as
-      `loss/<term>`, the terms of the loss over the whole batch, each as a sum and a count; `loss`
-      is their weighted sum and `gradient_norm` the norm of the whole gradient, both with count 1.
+      `step(state, graph) -> (state, means)`. The given state's buffers are reused and must not be
+      read again. `means` holds the metrics and, as `loss/<term>`, the terms of the loss over the
+      whole batch, each as a sum and a count; `loss` is their weighted sum and `gradient_norm` the
+      norm of the whole gradient, both with count 1. With `skip_nonfinite` there is `skipped`, 1 or
+      0 with count 1, and in a skipped step everything else counts nothing.
+
+    Raises:
+      ValueError: `accumulate` is below 1; when traced, the batch has other axes, or the state has
+        an average and the step has none or the other way round.
     """
-
-    def local_gradient(
-        params: Params, key: jax.Array, graph: jraph.GraphsTuple
-    ) -> tuple[Params, Means]:
-        graph = _without_device_axis(graph)
-        key = jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
-
-        def local_share_of_loss(params: Params) -> tuple[jax.Array, tuple[Means, Means]]:
-            predictions = predict(params, graph, key)
-            terms = objective.terms(predictions, graph)
-            # Counts do not depend on the parameters: with the global ones the local share of the
-            # loss is linear in the local sums, and shares and gradients simply add up.
-            shares = {
-                name: Mean(term.total, jax.lax.psum(term.count, DATA_AXIS))
-                for name, term in terms.items()
-            }
-            loss = weighted_loss(shares, objective.weights)
-            return loss, (terms, objective.metrics(predictions, graph))
-
-        gradient, (terms, metrics) = jax.grad(local_share_of_loss, has_aux=True)(params)
-        return jax.lax.psum((gradient, _named_means(terms, metrics)), DATA_AXIS)
-
-    # Varying-axes checks are off: the model's own scans start from constants, which would all have
-    # to be marked as varying. The sums over devices above are therefore written out.
-    global_gradient = jax.shard_map(
-        local_gradient,
-        mesh=mesh,
-        in_specs=(EVERYWHERE, EVERYWHERE, SPLIT),
-        out_specs=EVERYWHERE,
-        check_vma=False,
+    step = traceable_train_step(
+        predict,
+        optimizer,
+        objective,
+        mesh,
+        accumulate=accumulate,
+        average=average,
+        skip_nonfinite=skip_nonfinite,
     )
+    return compile_train_step(step, mesh)
+
+
+def traceable_train_step(
+    predict: Predict,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    mesh: Mesh,
+    *,
+    accumulate: int,
+    average: ParameterAverage | None,
+    skip_nonfinite: bool,
+) -> TrainStep:
+    """The step of `make_train_step` before `jit`; arguments as there."""
+    global_gradient = make_gradient(predict, objective, mesh, accumulate)
 
     def step(state: TrainState, graph: jraph.GraphsTuple) -> tuple[TrainState, Means]:
+        _check_average(state, average)
         key = jax.random.fold_in(state.rng, state.step)
-        gradient, means = global_gradient(state.params, key, graph)
+        gradient, means = global_gradient(state.params, key, state.step, graph)
+        one = jnp.ones((), jnp.int32)
+        loss = _weighted_loss(means, objective, state.step)
+        means |= {"loss": Mean(loss, one), "gradient_norm": Mean(optax.tree.norm(gradient), one)}
+
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        terms = {name: means[f"loss/{name}"] for name in objective.weights}
-        one = jnp.ones((), jnp.int32)
-        means["loss"] = Mean(weighted_loss(terms, objective.weights), one)
-        means["gradient_norm"] = Mean(optax.tree.norm(gradient), one)
-        new = TrainState(step=state.step + 1, params=params, opt_state=opt_state, rng=state.rng)
-        return new, means
+        ema_params = state.ema_params
+        if average is not None and ema_params is not None:
+            ema_params = average.update(ema_params, params, state.step)
+        new = TrainState(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            rng=state.rng,
+            ema_params=ema_params,
+        )
+        return _skip_nonfinite(state, new, means) if skip_nonfinite else (new, means)
 
+    return step
+
+
+def compile_train_step(step: TrainStep, mesh: Mesh) -> TrainStep:
+    """`jit` of a step whose state lies on every device and whose batch is split over them."""
     return jax.jit(
         step,
         in_shardings=(replicated_sharding(mesh), split_sharding(mesh)),
@@ -152,9 +155,9 @@ def make_evaluation_step(predict: Predict, objective: Objective, mesh: Mesh) -> 
     """
 
     def local_evaluation(params: Params, graph: jraph.GraphsTuple) -> tuple[Means, Predictions]:
-        graph = _without_device_axis(graph)
+        graph = without_device_axis(graph)
         predictions = predict(params, graph, None)
-        means = _named_means(
+        means = named_means(
             objective.terms(predictions, graph), objective.metrics(predictions, graph)
         )
         stacked = jax.tree.map(lambda leaf: leaf[None], predictions)
@@ -170,10 +173,28 @@ def make_evaluation_step(predict: Predict, objective: Objective, mesh: Mesh) -> 
     return jax.jit(evaluation, in_shardings=(replicated_sharding(mesh), split_sharding(mesh)))
 
 
-def _without_device_axis(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
-    """The slice of this device: its leading axis has length one inside `shard_map`."""
-    return jax.tree.map(lambda leaf: leaf[0], graph)
+def _weighted_loss(means: Means, objective: Objective, step: jax.Array) -> jax.Array:
+    prefix = "loss/"
+    terms = {
+        name.removeprefix(prefix): mean for name, mean in means.items() if name.startswith(prefix)
+    }
+    return weighted_loss(terms, objective.weights_at(step))
 
 
-def _named_means(terms: Means, metrics: Means) -> Means:
-    return {f"loss/{name}": term for name, term in terms.items()} | metrics
+def _check_average(state: TrainState, average: ParameterAverage | None) -> None:
+    if (state.ema_params is None) != (average is None):
+        has, lacks = ("step", "state") if state.ema_params is None else ("state", "step")
+        raise ValueError(
+            f"average: the {has} has a moving average of the parameters and the {lacks} has none; "
+            "give make_train_step an average and create_train_state with_average=True, or neither"
+        )
+
+
+def _skip_nonfinite(old: TrainState, new: TrainState, means: Means) -> tuple[TrainState, Means]:
+    """The new state and its means; the old one with means of nothing where the step went wrong."""
+    finite = jnp.isfinite(means["loss"].total) & jnp.isfinite(means["gradient_norm"].total)
+    kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
+    kept = dataclasses.replace(kept, step=new.step)
+    counted = jax.tree.map(lambda number: jnp.where(finite, number, 0), means)
+    counted["skipped"] = Mean((~finite).astype(jnp.int32), jnp.ones((), jnp.int32))
+    return kept, counted

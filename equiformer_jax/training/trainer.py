@@ -155,5 +155,6 @@ def _describe_data(run: Run) -> str:
     shapes = " or ".join(f"{b.n_node} atoms and {b.n_edge} edges" for b in run.budgets)
     return (
         f"data: {run.config.data.name}, {sizes} structures; "
-        f"{run.config.training.batch_size} structures a step, padded to {shapes} on each device"
+        f"{run.config.training.batch_size} structures a step, padded to {shapes} on each device; "
+        f"batches are {run.fill.nodes:.0%} full of atoms, {run.fill.edges:.0%} of edges"
     )

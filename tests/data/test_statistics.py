@@ -8,6 +8,7 @@ import pytest
 
 from equiformer_jax import Structure, build_graph
 from equiformer_jax.data.statistics import DatasetStatistics, compute_statistics
+from equiformer_jax.data.structures import StructureList
 
 
 def structures_with(energies, forces=True):
@@ -39,12 +40,87 @@ def test_statistics_by_numpy():
     assert statistics.average_nodes == pytest.approx(atoms.mean())
     assert statistics.average_degree == pytest.approx((2 * (atoms - 1)).sum() / atoms.sum())
     assert statistics.force_rms == pytest.approx(np.sqrt((forces**2).mean()))
+    assert (statistics.energy_min, statistics.energy_max) == (energies.min(), energies.max())
+    assert statistics.element_counts == {6: atoms.sum()}
+    per_atom = (atoms @ energies) / (atoms @ atoms)
+    assert statistics.reference_energies == pytest.approx({6: per_atom})
+    assert statistics.reference_energies_unique
+    left = energies - atoms * per_atom
+    assert statistics.energy_std_referenced == pytest.approx(left.std(ddof=1))
+
+
+def test_frames_of_one_molecule_have_no_unique_references():
+    structures = [
+        dataclasses.replace(s, atomic_numbers=[6, 1])
+        for s in structures_with([1.0, 0.0, 0.0, 4.0])
+        if s.num_atoms == 2
+    ]
+    statistics = statistics_of(structures)
+    assert statistics.element_counts == {1: 2, 6: 2}
+    assert not statistics.reference_energies_unique
+    assert statistics.energy_std_referenced == pytest.approx(statistics.energy_std)
 
 
 def test_saved_statistics_come_back_bit_for_bit(tmp_path):
     statistics = statistics_of(list(structures_with([0.1, 0.2, 0.7])))
     statistics.save(tmp_path / "statistics.json")
     assert DatasetStatistics.load(tmp_path / "statistics.json") == statistics
+
+
+def test_statistics_without_the_newer_fields_are_read():
+    old = {
+        "num_structures": 3,
+        "energy_mean": 0.1,
+        "energy_std": 0.2,
+        "average_degree": 15.0,
+        "average_nodes": 21.0,
+        "force_rms": None,
+    }
+    statistics = DatasetStatistics.from_dict(old)
+    assert statistics == DatasetStatistics(**old)
+    assert statistics.reference_energies is None
+    assert DatasetStatistics.from_dict(dataclasses.asdict(statistics)) == statistics
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"energy_sdt": 1.0}, "energy_sdt"),
+        ({"reference_energies": [1.0]}, "'reference_energies': expected values by atomic number"),
+        ({"element_counts": {"C": 1}}, "'element_counts': expected values by atomic number"),
+    ],
+)
+def test_other_fields_and_kinds_are_refused(change, message):
+    values = dataclasses.asdict(statistics_of(list(structures_with([0.1, 0.2]))))
+    with pytest.raises(ValueError, match=message):
+        DatasetStatistics.from_dict(values | change)
+
+
+def test_published_normalizers_take_the_place_of_computed_ones():
+    computed = statistics_of(list(structures_with([0.1, 0.2, 0.7])))
+    published = computed.with_normalizer(-1.525913953781128, 2.279365062713623)
+    assert (published.energy_mean, published.energy_std) == (-1.525913953781128, 2.279365062713623)
+    assert computed.energy_mean == pytest.approx(1 / 3)
+    assert published.with_normalizer(computed.energy_mean, computed.energy_std) == computed
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [(np.nan, 1.0, "mean"), (0.0, 0.0, "std"), (0.0, -1.0, "std"), (0.0, np.inf, "std")],
+)
+def test_impossible_normalizers_are_refused(mean, std, message):
+    statistics = statistics_of(list(structures_with([0.1, 0.2])))
+    with pytest.raises(ValueError, match=f"{message}: expected"):
+        statistics.with_normalizer(mean, std)
+
+
+def test_a_lazy_sequence_is_read_and_its_names_are_used():
+    structures = StructureList(list(structures_with([0.1, 0.2, 0.7])), "some.xyz")
+    graphs = [build_graph(s, cutoff=2.0) for s in structures]
+    assert compute_statistics(structures, graphs) == compute_statistics(list(structures), graphs)
+    structures = StructureList(list(structures_with([0.1, 0.2, None])), "some.xyz")
+    with pytest.raises(ValueError, match="some.xyz: structure 2 has no energy"):
+        compute_statistics(structures, graphs)
 
 
 def test_energies_alone_have_no_force_scale():
@@ -71,7 +147,7 @@ def test_forces_for_some_structures_only_are_an_error():
         statistics_of(structures)
 
 
-@pytest.mark.parametrize("text", ["{", json.dumps({"energy_mean": 1.0})])
+@pytest.mark.parametrize("text", ["{", "[1]", "1", json.dumps({"energy_mean": 1.0})])
 def test_a_damaged_file_is_named(tmp_path, text):
     path = tmp_path / "statistics.json"
     path.write_text(text)

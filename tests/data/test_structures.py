@@ -91,3 +91,6 @@ def test_errors_name_file_record_and_field():
     error = DataError("a.npz", "not finite", record=3, field="F")
     assert str(error) == "a.npz: record 3: 'F': not finite"
     assert str(DataError("a.npz", "truncated", record="frame 2")) == "a.npz: frame 2: truncated"
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(again, DataError)
+    assert str(again) == str(error)

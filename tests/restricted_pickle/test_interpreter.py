@@ -170,6 +170,13 @@ def test_the_error_names_the_global():
         read(asm.assemble({"a": asm.call("builtins.eval", "1")}))
 
 
+def test_the_error_names_the_global_that_an_instance_of_protocol_0_asks_for():
+    with pytest.raises(
+        PickleError, match=r"INST of pickle is not allowed \(it asks for os\.system"
+    ):
+        read(b"\x80\x02(K\x01ios\nsystem\n.")
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_object_that_reduces_to_a_call_is_refused(protocol):
     class Bad:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from equiformer_jax import Structure
-from equiformer_jax.data.pipeline import GraphSource
+from equiformer_jax.data.graph_building import build_graph_store
 
 CUTOFF = 5.0
 
@@ -60,4 +60,4 @@ def random_source(count=10, seed=0):
                 forces=generator.normal(size=(atoms, 3)),
             )
         )
-    return GraphSource(structures, CUTOFF)
+    return build_graph_store(structures, CUTOFF)

@@ -1,119 +1,111 @@
+"""What every objective keeps: padding, the way graphs are dealt out, names and labels."""
+
 from __future__ import annotations
+
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import pytest
 
 from equiformer_jax.training.objectives import (
+    DenoisingObjective,
     EnergyForceObjective,
     Mean,
-    l1_error,
-    l2_error,
+    RelaxationObjective,
+    ScalarTargetObjective,
     weighted_loss,
 )
+from tests.training.labeled_graphs import ATOMS, batch_of
 
-
-def padded_graph():
-    """Two real graphs of 1 and 2 atoms, padded to 5 nodes and 4 graphs with rubbish."""
-    return jraph.GraphsTuple(
-        nodes={"forces": jnp.array([[3.0, 4, 0], [0, 0, 1], [2, 0, 0], [9, 9, 9], [9, 9, 9]])},
-        edges={},
-        globals={"energy": jnp.array([1.0, -2.0, 99.0, 99.0])},
-        senders=jnp.zeros(0, jnp.int32),
-        receivers=jnp.zeros(0, jnp.int32),
-        n_node=jnp.array([1, 2, 2, 0]),
-        n_edge=jnp.array([0, 0, 0, 0]),
-    )
-
-
-PREDICTIONS = {
-    "energy": jnp.array([1.0, 0.5, 7.0, 7.0]),
-    "forces": jnp.zeros((5, 3)).at[3:].set(5.0),
+OBJECTIVES = {
+    "energy": EnergyForceObjective(1.7),
+    "energy_force_l2": EnergyForceObjective(1.7, 2.0, 30.0, energy_error="l2"),
+    "energy_force_stress_huber": EnergyForceObjective(
+        1.7, 2.0, 30.0, "huber", "huber", stress_weight=4.0, stress_error="huber", huber_delta=0.3
+    ),
+    "energy_force_mse": EnergyForceObjective(1.7, 2.0, 30.0, "mse", "mse", stress_weight=1.0),
+    "scalar_target": ScalarTargetObjective(std=0.6),
+    "relaxation_energy": RelaxationObjective(2.0),
+    "relaxation": RelaxationObjective(2.0, displacement_std=0.9, total_steps=10),
+    "relaxation_mean": RelaxationObjective(
+        2.0, displacement_std=0.9, total_steps=10, displacement_error="mean_over_components"
+    ),
+    "denoising": DenoisingObjective(1.7, num_epochs=4, steps_per_epoch=3),
 }
 
 
-def test_loss_by_hand():
-    objective = EnergyForceObjective(energy_std=2.0, energy_weight=3.0, force_weight=10.0)
-    terms = objective.terms(PREDICTIONS, padded_graph())
-    # Energies: |1 - 1/2| and |0.5 - (-2)/2|; forces: 5/2, 1/2 and 2/2.
-    assert float(terms["energy"].total) == pytest.approx(2.0)
-    assert int(terms["energy"].count) == 2
-    assert float(terms["force"].total) == pytest.approx(4.0)
-    assert int(terms["force"].count) == 3
-    expected = 3.0 * 2.0 / 2 + 10.0 * 4.0 / 3
-    assert float(weighted_loss(terms, objective.weights)) == pytest.approx(expected)
+@pytest.fixture(params=OBJECTIVES)
+def objective(request):
+    return OBJECTIVES[request.param]
 
 
-def test_metrics_by_hand_in_physical_units():
-    objective = EnergyForceObjective(energy_std=2.0, force_weight=1.0)
-    metrics = objective.metrics(PREDICTIONS, padded_graph())
-    assert float(metrics["energy_mae_mev"].value) == pytest.approx(1000 * (1.0 + 3.0) / 2)
-    # Over atoms and components: (3 + 4 + 1 + 2) / 9.
-    assert float(metrics["force_mae_mev_per_angstrom"].value) == pytest.approx(1000 * 10 / 9)
+def sums(objective, batch):
+    """Totals and counts of all terms and metrics."""
+    means = objective.terms(*batch) | {
+        f"metric {name}": mean for name, mean in objective.metrics(*batch).items()
+    }
+    return {name: (float(mean.total), int(mean.count)) for name, mean in means.items()}
 
 
-def test_l1_force_error_is_the_mean_over_components():
-    objective = EnergyForceObjective(energy_std=1.0, force_weight=1.0, force_error="l1")
-    force = objective.terms(PREDICTIONS, padded_graph())["force"]
-    assert float(force.value) == pytest.approx(10 / 9)
+@pytest.mark.parametrize("parts", [[(0, 1, 2, 3, 4), ()], [(3,), (0, 4), (2, 1)]])
+def test_graphs_may_be_dealt_out_in_any_way(objective, parts):
+    whole = sums(objective, batch_of(range(len(ATOMS)), 1, 1))
+    pieces = [sums(objective, batch_of(part, 1 + 2 * n, 1 + n)) for n, part in enumerate(parts)]
+    for name, (total, count) in whole.items():
+        np.testing.assert_allclose(sum(piece[name][0] for piece in pieces), total, rtol=1e-13)
+        assert sum(piece[name][1] for piece in pieces) == count > 0
 
 
-def test_energy_alone_needs_no_forces():
-    objective = EnergyForceObjective(energy_std=1.0)
-    assert not objective.needs_forces
-    predictions = {"energy": PREDICTIONS["energy"]}
-    assert set(objective.terms(predictions, padded_graph())) == {"energy"}
-    assert set(objective.metrics(predictions, padded_graph())) == {"energy_mae_mev"}
-
-
-def test_nothing_in_the_padding_matters_not_even_nan():
-    graph = padded_graph()
-    rubbish = graph._replace(
-        nodes={"forces": graph.nodes["forces"].at[3:].set(jnp.nan)},
-        globals={"energy": graph.globals["energy"].at[2:].set(jnp.inf)},
-    )
-    objective = EnergyForceObjective(energy_std=1.0, force_weight=1.0)
-
+def test_padding_has_no_share_in_the_gradient_not_even_nan(objective):
     def loss(predictions, graph):
-        return weighted_loss(objective.terms(predictions, graph), objective.weights)
+        return weighted_loss(objective.terms(predictions, graph), objective.weights_at(2))
 
-    clean_gradient = jax.grad(loss)(PREDICTIONS, graph)
-    gradient = jax.grad(loss)(PREDICTIONS, rubbish)
-    assert float(loss(PREDICTIONS, graph)) == float(loss(PREDICTIONS, rubbish))
-    jax.tree.map(np.testing.assert_array_equal, gradient, clean_gradient)
-    assert not gradient["forces"][3:].any()
-
-
-def test_an_exact_force_has_gradient_zero():
-    mask = jnp.array([True, True])
-    target = jnp.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
-    gradient = jax.grad(lambda f: l2_error(f, target, mask).value)(target.at[0, 0].add(2.0))
-    np.testing.assert_allclose(gradient, [[0.5, 0, 0], [0, 0, 0]])
+    indices = range(len(ATOMS))
+    predictions, graph = batch_of(indices, rubbish=np.nan)
+    value, gradient = jax.value_and_grad(loss)(predictions, graph)
+    assert np.isfinite(value)
+    clean = jax.grad(loss)(predictions, batch_of(indices, rubbish=0.0)[1])
+    jax.tree.map(np.testing.assert_array_equal, gradient, clean)
+    assert not any(leaf[-2:].any() for leaf in jax.tree.leaves(gradient))
+    assert any(leaf.any() for leaf in jax.tree.leaves(gradient))
 
 
-def test_means_of_parts_add_up():
-    values = jnp.arange(6.0)
-    mask = jnp.array([True, True, False, True, True, True])
-    whole = l1_error(values, jnp.zeros(6), mask)
-    parts = [l1_error(values[s], jnp.zeros(3), mask[s]) for s in (slice(0, 3), slice(3, 6))]
-    total = parts[0] + parts[1]
-    assert float(whole.value) == float(total.value) == pytest.approx(13 / 5)
+def test_counts_do_not_depend_on_the_predictions(objective):
+    predictions, graph = batch_of(range(len(ATOMS)))
+    zeros = jax.tree.map(jnp.zeros_like, predictions)
+    counts = {name: int(term.count) for name, term in objective.terms(predictions, graph).items()}
+    assert counts == {name: int(t.count) for name, t in objective.terms(zeros, graph).items()}
+
+
+def test_every_term_has_a_weight_and_evaluations_a_plain_number(objective):
+    terms = objective.terms(*batch_of(range(len(ATOMS))))
+    assert terms.keys() == objective.weights_at(0).keys()
+    assert terms.keys() >= objective.weights.keys()
+    assert all(isinstance(weight, float) for weight in objective.weights.values())
+
+
+def test_weights_can_be_traced(objective):
+    traced = jax.jit(lambda step: dict(objective.weights_at(step)))(jnp.int32(5))
+    for name, weight in objective.weights_at(5).items():
+        np.testing.assert_allclose(traced[name], weight, rtol=1e-15)
+
+
+def test_a_missing_label_is_named(objective):
+    predictions, graph = batch_of((0, 1))
+    with pytest.raises(ValueError, match=r"graph\.globals\['energy'\].*\['stress'\]"):
+        objective.terms(predictions, graph._replace(globals={"stress": graph.globals["stress"]}))
 
 
 def test_the_mean_of_nothing_is_zero():
     assert float(Mean(jnp.float64(0), jnp.int32(0)).value) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"energy_std": 0.0}, "energy_std"),
-        ({"energy_std": 1.0, "force_weight": -1.0}, "force_weight"),
-        ({"energy_std": 1.0, "force_error": "l3"}, "force_error"),
-    ],
-)
-def test_impossible_objectives_are_refused_by_name(settings, name):
-    with pytest.raises(ValueError, match=name):
-        EnergyForceObjective(**settings)
+def test_means_add_up_and_change_their_unit():
+    parts = [Mean(jnp.float64(3.0), jnp.int32(2)), Mean(jnp.float64(4.0), jnp.int32(3))]
+    total = functools.reduce(operator.add, parts)
+    assert float(total.value) == pytest.approx(7 / 5)
+    assert float(total.times(1000.0).value) == pytest.approx(1400.0)
+    assert int(total.times(1000.0).count) == 5

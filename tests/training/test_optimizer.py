@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import optax
 import pytest
 
 from equiformer_jax.training import cosine_epoch_schedule, make_optimizer
-from equiformer_jax.training.optimizer import decay_mask
+from equiformer_jax.training.optimizer import decay_mask, frozen_mask
 
 # One leaf of every kind that the models have, and whether the published recipe decays it.
 LEAVES = {
@@ -40,6 +43,10 @@ def nested(flat):
             node = node.setdefault(name, {})
         node[path[-1]] = value
     return tree
+
+
+def leaf_of(tree, path):
+    return functools.reduce(operator.getitem, path, tree)
 
 
 def test_decay_groups_follow_the_published_rule():
@@ -98,3 +105,79 @@ def test_follows_a_schedule_inside_jit():
 def test_a_negative_decay_is_refused():
     with pytest.raises(ValueError, match="weight_decay"):
         make_optimizer(1e-3, -1.0)
+
+
+def test_clipping_scales_the_whole_gradient_before_anything_else():
+    params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([3.0])}
+    gradient = {"kernel": jnp.array([3.0, 0.0]), "bias": jnp.array([-4.0])}
+    clipped, plain = make_optimizer(0.1, 0.5, clip_norm=1.0), make_optimizer(0.1, 0.5)
+    shorter = jax.tree.map(lambda g: g / 5.0, gradient)
+    for given, same in ((gradient, shorter), (shorter, shorter)):
+        updates, state = clipped.update(given, clipped.init(params), params)
+        expected, plain_state = plain.update(same, plain.init(params), params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-15), updates, expected)
+        moments = [jax.tree.leaves(s) for s in (state, plain_state)]
+        for ours, theirs in zip(*moments, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+
+
+def test_patterns_name_parameters_and_modules():
+    params = nested({path: jnp.ones(2) for path in LEAVES})
+
+    def frozen(*patterns):
+        mask = frozen_mask(params, patterns)
+        return {path for path in LEAVES if leaf_of(mask, path)}
+
+    assert frozen("blocks.attention.alpha_dot") == {("blocks", "attention", "alpha_dot")}
+    assert frozen("blocks") == {path for path in LEAVES if path[0] == "blocks"}
+    assert frozen("atom_embedding.*", "radial_basis") == {
+        path for path in LEAVES if path[0] in ("atom_embedding", "radial_basis")
+    }
+    assert frozen("*.bias") == {path for path in LEAVES if path[-1] == "bias"}
+    assert frozen() == set()
+
+
+def test_frozen_parameters_stay_and_take_no_memory():
+    params = nested({path: jnp.ones(2) for path in LEAVES})
+    gradient = jax.tree.map(jnp.ones_like, params)
+    optimizer = make_optimizer(1e-2, 0.1, freeze=("blocks", "*.radial"))
+    state = optimizer.init(params)
+    sizes = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
+    trained = {path for path in LEAVES if path[0] != "blocks" and "radial" not in path}
+    assert sizes == 2 * 2 * len(trained)
+    updates, _ = jax.jit(optimizer.update)(gradient, state, params)
+    plain = make_optimizer(1e-2, 0.1)
+    expected, _ = plain.update(gradient, plain.init(params), params)
+    for path in LEAVES:
+        update, unfrozen = (
+            functools.reduce(operator.getitem, path, t) for t in (updates, expected)
+        )
+        np.testing.assert_allclose(update, unfrozen if path in trained else 0.0, rtol=1e-14)
+
+
+def test_clipping_looks_at_the_trained_parameters_alone():
+    params = {"old": {"kernel": jnp.ones(1)}, "new": {"kernel": jnp.ones(1)}}
+    gradient = {"old": {"kernel": jnp.array([1e6])}, "new": {"kernel": jnp.array([0.5])}}
+    optimizer = make_optimizer(1e-2, 0.0, clip_norm=1.0, freeze=("old",))
+    _, state = optimizer.update(gradient, optimizer.init(params), params)
+    means = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
+    np.testing.assert_allclose(means[0], [0.05])  # a tenth of the gradient as it came
+
+
+def test_a_pattern_that_names_nothing_is_refused_with_what_there_is():
+    params = {"blocks": {"kernel": jnp.ones(1)}, "energy_head": {"kernel": jnp.ones(1)}}
+    optimizer = make_optimizer(1e-3, 0.0, freeze=("blocks", "blok*"))
+    with pytest.raises(ValueError, match=r"\['blok\*'\]; .* \['blocks', 'energy_head'\]"):
+        optimizer.init(params)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clip_norm": 0.0}, "clip_norm=0.0; expected a positive number or None"),
+        ({"freeze": "blocks"}, r"freeze='blocks'; expected a sequence .* \('blocks',\)"),
+    ],
+)
+def test_impossible_extras_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(1e-3, 0.0, **settings)

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from equiformer_jax.training import cosine_epoch_schedule
+from equiformer_jax.training.schedule import (
+    cosine_epoch_schedule,
+    warmup_cosine_step_schedule,
+)
 
 
 def published_rate(epoch, base, warmup_epochs, num_epochs, warmup_lr=1e-6, min_lr=1e-6):
@@ -16,16 +19,63 @@ def published_rate(epoch, base, warmup_epochs, num_epochs, warmup_lr=1e-6, min_l
     return min_lr + 0.5 * (base - min_lr) * (1 + math.cos(math.pi * epoch / num_epochs))
 
 
-@pytest.mark.parametrize(
-    ("base", "warmup_epochs", "num_epochs", "steps"),
-    [(5e-4, 5, 300, 859), (5e-4, 10, 1500, 118), (2e-4, 10, 2000, 190), (1.5e-4, 0, 6, 3)],
-)
-def test_every_epoch_has_the_published_rate(base, warmup_epochs, num_epochs, steps):
+# Every recipe of SPEC §12.2 and §12.3: base rate, warm-up epochs, epochs, steps in an epoch.
+EPOCH_RECIPES = {
+    "qm9": (5e-4, 5, 300, 110_000 // 128),
+    "qm9_energies": (1.5e-4, 5, 600, 110_000 // 64),
+    "md17_l2": (5e-4, 10, 1500, 950 // 8),
+    "md17_l2_benzene": (1e-4, 10, 1500, 950 // 8),
+    "md17_l3": (2e-4, 10, 2000, 950 // 5),
+    "md17_l3_benzene": (1e-4, 10, 2000, 950 // 5),
+    "without_warmup": (1.5e-4, 0, 6, 3),
+}
+
+# Every recipe of SPEC §12.4: base rate, epochs, steps in an epoch (structures over batch size).
+STEP_RECIPES = {
+    "100k": (2e-4, 20, 100_000 // 32),
+    "100k_interpolation": (5e-4, 40, 100_000 // 32),
+    "all": (2e-4, 20, 460_328 // 32),
+    "all_on_four_devices": (4e-4, 20, 460_328 // 64),
+    "all_dot_product": (1.5e-4, 20, 460_328 // 32),
+    "all_auxiliary": (5e-4, 20, 460_328 // 32),
+    "all_18_blocks": (5e-4, 40, 460_328 // 32),
+}
+
+
+@pytest.mark.parametrize("recipe", EPOCH_RECIPES)
+def test_every_step_of_an_epoch_recipe_has_the_published_rate(recipe):
+    base, warmup_epochs, num_epochs, steps = EPOCH_RECIPES[recipe]
     schedule = cosine_epoch_schedule(base, warmup_epochs, num_epochs, steps)
-    first_steps = jnp.arange(num_epochs) * steps
+    rates = jax.jit(jax.vmap(schedule))(jnp.arange(num_epochs * steps))
     expected = [published_rate(t, base, warmup_epochs, num_epochs) for t in range(num_epochs)]
-    for offset in (0, steps - 1):
-        np.testing.assert_allclose(jax.vmap(schedule)(first_steps + offset), expected, rtol=1e-12)
+    np.testing.assert_allclose(rates, np.repeat(expected, steps), rtol=1e-11)
+
+
+@pytest.mark.parametrize("recipe", STEP_RECIPES)
+def test_every_step_of_a_step_recipe_has_the_published_rate(recipe):
+    base, num_epochs, steps_per_epoch = STEP_RECIPES[recipe]
+    total, warmup = num_epochs * steps_per_epoch, 2 * steps_per_epoch
+    schedule = warmup_cosine_step_schedule(base, warmup, total)
+    rates = np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(total)))
+    steps = np.arange(total, dtype=np.float64)
+    linear = np.interp(steps, [0, warmup], [0.2 * base, base])
+    cosine = base * (0.01 + 0.5 * 0.99 * (1 + np.cos(np.pi * steps / total)))
+    np.testing.assert_allclose(rates, np.where(steps <= warmup, linear, cosine), rtol=1e-11)
+
+
+def test_the_step_cosine_is_not_shifted_by_the_warmup():
+    schedule = warmup_cosine_step_schedule(1.0, 10, 100, warmup_factor=0.3, min_factor=0.05)
+    assert float(schedule(0)) == pytest.approx(0.3)
+    assert float(schedule(5)) == pytest.approx(0.65)
+    assert float(schedule(10)) == pytest.approx(1.0)
+    assert float(schedule(11)) == pytest.approx(0.05 + 0.475 * (1 + math.cos(0.11 * math.pi)))
+    assert float(schedule(100)) == float(schedule(1000)) == pytest.approx(0.05)
+
+
+def test_a_step_schedule_without_warmup_starts_at_the_base_rate():
+    schedule = warmup_cosine_step_schedule(2e-4, 0, 100)
+    assert float(schedule(0)) == pytest.approx(2e-4)
+    assert float(schedule(50)) == pytest.approx(2e-4 * 0.505)
 
 
 def test_first_epoch_runs_at_the_warmup_rate_and_the_last_step_is_the_minimum():
@@ -50,6 +100,9 @@ def test_is_float32_without_x64():
     rate = jax.jit(cosine_epoch_schedule(5e-4, 3, 8, 5))(jnp.int32(23))
     assert rate.dtype == jnp.float32
     np.testing.assert_allclose(rate, published_rate(4, 5e-4, 3, 8), rtol=1e-6)
+    rate = jax.jit(warmup_cosine_step_schedule(5e-4, 4, 16))(jnp.int32(8))
+    assert rate.dtype == jnp.float32
+    np.testing.assert_allclose(rate, 5e-4 * 0.505, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +117,12 @@ def test_is_float32_without_x64():
 def test_impossible_schedules_are_refused_by_name(arguments, name):
     with pytest.raises(ValueError, match=name):
         cosine_epoch_schedule(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((1e-3, 0, 0), "total_steps"), ((1e-3, 4, 3), "warmup_steps"), ((1e-3, -1, 3), "warmup")],
+)
+def test_impossible_step_schedules_are_refused_by_name(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        warmup_cosine_step_schedule(*arguments)

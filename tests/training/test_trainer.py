@@ -243,6 +243,6 @@ def test_unknown_data_and_fields_are_named(tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match="unknown data set 'tinny'.*tiny"):
         trainer.train(config, tmp_path)
     with pytest.raises(ValueError, match="limit of split 'train' is 0"):
-        catalog.load_dataset("tiny", {"train": 0})
+        catalog.load_dataset("tiny", limits={"train": 0})
     with pytest.raises(ValueError, match="unknown split 'trian'"):
-        catalog.load_dataset("tiny", {"trian": 3})
+        catalog.load_dataset("tiny", limits={"trian": 3})

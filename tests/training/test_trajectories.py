@@ -11,7 +11,7 @@ import pytest
 
 import equiformer_jax as eqf
 from equiformer_jax.data import batching
-from equiformer_jax.data.pipeline import GraphSource
+from equiformer_jax.data.graph_building import build_graph_store
 from equiformer_jax.training import cosine_epoch_schedule, make_optimizer
 from equiformer_jax.training.objectives import EnergyForceObjective
 from equiformer_jax.training.optimizer import decay_mask
@@ -89,7 +89,7 @@ class Trajectory:
 
     def batches(self, mean, max_radius):
         """The batches of one epoch, in the order of the file."""
-        source = GraphSource(self.structures(), max_radius).relative_to(mean)
+        source = build_graph_store(self.structures(), max_radius).relative_to(mean)
         size = self.meta["batch_size"]
         parts = np.arange(len(source)).reshape(self.meta["steps_per_epoch"], 1, size)
         budget = batching.budget_for(parts, source.sizes)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from equiformer_jax.data import batching
-from equiformer_jax.data.pipeline import EvaluationBatches
+from equiformer_jax.data.pipeline import EvaluationBatches, HostDevices
 from equiformer_jax.training import make_optimizer
 from equiformer_jax.training.evaluation import evaluate_split
 from equiformer_jax.training.objectives import EnergyForceObjective
@@ -23,17 +23,13 @@ SOURCE = random_source()
 STD = 2.0
 
 
-def train_on(num_devices, slack):
+def train_on(num_devices, slack, accumulate=1):
     """Parameters and losses after some steps on the whole of SOURCE, dealt out to the devices."""
     mesh = make_data_mesh(num_devices)
     objective = EnergyForceObjective(energy_std=STD, **WEIGHTS)
     optimizer = make_optimizer(1e-2, 1e-3)
-    step = make_train_step(predict, optimizer, objective, mesh)
-    parts = batching.split_over_devices(np.arange(len(SOURCE)), SOURCE.sizes, num_devices)
-    budget = batching.budget_for([parts], SOURCE.sizes)
-    budget = batching.Budget(budget.n_edge + slack, budget.n_node + slack, budget.n_graph + slack)
-    slices = [batching.pack([SOURCE[i] for i in part], budget, SOURCE[0]) for part in parts]
-    graph = place_batch(batching.stack_for_devices(slices), mesh)
+    step = make_train_step(predict, optimizer, objective, mesh, accumulate=accumulate)
+    graph = place_batch(whole_source(num_devices, slack, accumulate), mesh)
     state = replicate(create_train_state(initial_params(), optimizer, jax.random.key(0)), mesh)
     losses = []
     for _ in range(STEPS):
@@ -42,8 +38,21 @@ def train_on(num_devices, slack):
     return state, np.array(losses), evaluate_on(mesh, objective, state.params)
 
 
+def whole_source(num_devices, slack, accumulate=1):
+    """SOURCE as one batch, with an axis of devices and, where asked for, one of micro-batches."""
+    indices = np.arange(len(SOURCE))
+    parts = batching.split_over_devices(indices, SOURCE.sizes, num_devices * accumulate)
+    budget = batching.budget_for([parts], SOURCE.sizes)
+    budget = batching.Budget(budget.n_edge + slack, budget.n_node + slack, budget.n_graph + slack)
+    slices = [batching.pack([SOURCE[i] for i in part], budget, SOURCE[0]) for part in parts]
+    batch = batching.stack_for_devices(slices)
+    if accumulate == 1:
+        return batch
+    return jax.tree.map(lambda x: x.reshape(num_devices, accumulate, *x.shape[1:]), batch)
+
+
 def evaluate_on(mesh, objective, params):
-    batches = EvaluationBatches(SOURCE, batch_size=4, num_devices=mesh.size)
+    batches = EvaluationBatches(SOURCE, batch_size=4, devices=HostDevices(mesh.size))
     step = make_evaluation_step(predict, objective, mesh)
 
     class Statistics:
@@ -78,8 +87,9 @@ def train_without_padding():
 
 def main():
     params, losses = train_without_padding()
-    for num_devices, slack in ((1, 0), (2, 13), (4, 5), (8, 1)):
-        state, numbers, evaluation = train_on(num_devices, slack)
+    layouts = ((1, 0, 1), (2, 13, 1), (4, 5, 1), (8, 1, 1), (2, 3, 3))
+    for num_devices, slack, accumulate in layouts:
+        state, numbers, evaluation = train_on(num_devices, slack, accumulate)
         names = sorted(
             ["energy_mae_mev", "force_mae_mev_per_angstrom", "gradient_norm", "loss"]
             + ["loss/energy", "loss/force"]
@@ -90,7 +100,7 @@ def main():
             state.params,
             params,
         )
-        if num_devices == 1:
+        if (num_devices, accumulate) == (1, 1):
             first = numbers, evaluation
         np.testing.assert_allclose(numbers, first[0], rtol=1e-11)
         for field in ("predicted_energies", "predicted_forces", "reference_energies"):
@@ -98,7 +108,7 @@ def main():
                 getattr(evaluation, field), getattr(first[1], field), rtol=1e-10, atol=1e-12
             )
         assert int(state.step) == STEPS
-        print(f"{num_devices} devices agree", flush=True)
+        print(f"{num_devices} devices agree, {accumulate} micro-batches each", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ class StructureFacts:
     """Numbers of one structure.
 
     Attributes:
+      index: its place in the split.
       name: file and record.
       composition: int64 `[119]`, how many atoms of each atomic number.
       num_edges: edges within the cutoff.
@@ -34,6 +35,7 @@ class StructureFacts:
       contents: digests by which copies of the structure are found; copies share one at least.
     """
 
+    index: int
     name: str
     composition: np.ndarray
     num_edges: int
@@ -52,12 +54,17 @@ class StructureFacts:
 
 
 def facts_of(
-    structure: Structure, name: str, cutoff: float, max_neighbors: int | None = None
+    structure: Structure,
+    index: int,
+    name: str,
+    cutoff: float,
+    max_neighbors: int | None = None,
 ) -> StructureFacts:
     """Looks at one structure.
 
     Args:
       structure: any structure.
+      index: its place in the split.
       name: what to call it.
       cutoff: Å, that of the model.
       max_neighbors: the most edges of an atom, those of the model.
@@ -66,6 +73,7 @@ def facts_of(
     closest = shortest_distance(structure, cutoff) or (np.inf, -1, -1)
     forces = structure.forces
     return StructureFacts(
+        index=index,
         name=name,
         composition=np.bincount(structure.atomic_numbers, minlength=LARGEST_ATOMIC_NUMBER + 1),
         num_edges=len(edges.senders),
@@ -134,7 +142,7 @@ class SplitFacts:
                 self.unreadable.append(str(error))
                 continue
             name = structures.name_of(index)
-            self.facts.append(facts_of(structure, name, cutoff, max_neighbors))
+            self.facts.append(facts_of(structure, index, name, cutoff, max_neighbors))
 
     def __len__(self) -> int:
         return len(self.facts)

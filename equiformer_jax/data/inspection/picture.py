@@ -67,7 +67,9 @@ def _histogram(axes: Axes, names: Sequence[str], values: Sequence[np.ndarray]) -
     for name, color, part in zip(names, _COLORS, values, strict=False):
         if len(part):
             weights = np.full(len(part), 1 / len(part))
-            axes.hist(part, edges.tolist(), weights=weights, histtype="step", color=color, label=name)
+            axes.hist(
+                part, edges.tolist(), weights=weights, histtype="step", color=color, label=name
+            )
     axes.set_ylabel("share of structures")
     axes.spines[["top", "right"]].set_visible(False)
     axes.ticklabel_format(axis="x", useOffset=False)

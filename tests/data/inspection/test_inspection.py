@@ -51,7 +51,7 @@ def test_facts_of_a_dimer():
     dimer = Structure(
         [[0, 0, 0], [0, 0, 1.1]], [6, 8], energy=-1.0, forces=[[0, 0, 2.0], [0, 0, -1.0]]
     )
-    facts = facts_of(dimer, "CO", CUTOFF)
+    facts = facts_of(dimer, 0, "CO", CUTOFF)
     assert (facts.num_atoms, facts.num_edges, facts.isolated) == (2, 2, 0)
     assert (facts.shortest_distance, facts.closest_pair) == (pytest.approx(1.1), (0, 1))
     assert facts.net_force == pytest.approx(1.0)

@@ -1,0 +1,109 @@
+"""MD17, revised MD17 and MD22: trajectories of one molecule each."""
+
+from __future__ import annotations
+
+from equiformer_jax.data.datasets.places import existing, locate, take
+from equiformer_jax.data.download.archive import unpack
+from equiformer_jax.data.readers.md17 import (
+    MD17_COUPLED_CLUSTER_FILES,
+    MD17_FILES,
+    read_md17,
+    read_md17_coupled_cluster,
+)
+from equiformer_jax.data.readers.md22 import MD22_SYSTEMS, read_md22
+from equiformer_jax.data.readers.rmd17 import RMD17_MOLECULES, read_rmd17, read_rmd17_split
+from equiformer_jax.data.splits import csv_split, md17_split, permutation_split
+from equiformer_jax.data.structures import StructureSequence
+
+NUM_VALIDATION = 50
+
+Splits = dict[str, StructureSequence]
+
+
+def load_md17(
+    molecule: str, file: str | None = None, directory: str | None = None, download: bool = True
+) -> Splits:
+    """950 frames to train on, 50 to validate, the rest to test on (SPEC §12.3).
+
+    The coupled-cluster sets bring a split of their own: 50 of its training frames validate.
+
+    Args:
+      molecule: a key of `MD17_FILES`.
+      file: the file, if it is not in its place in the folder of data sets.
+      directory: folder of all data sets.
+      download: fetch what is not there.
+
+    Raises:
+      ValueError: the molecule is unknown.
+    """
+    _check_known("molecule", molecule, MD17_FILES)
+    path = existing(file, "file") if file else locate(f"md17/{molecule}", directory, download)
+    if molecule in MD17_COUPLED_CLUSTER_FILES:
+        parts = read_md17_coupled_cluster(path)
+        num_train = len(parts["train"]) - NUM_VALIDATION
+        indices = permutation_split(len(parts["train"]), num_train, NUM_VALIDATION, 0)
+        del indices["test"]
+        return {**take(parts["train"], indices), "test": parts["test"]}
+    frames = read_md17(path)
+    return take(frames, md17_split(len(frames)))
+
+
+def load_rmd17(
+    molecule: str,
+    split: int = 1,
+    file: str | None = None,
+    directory: str | None = None,
+    download: bool = True,
+) -> Splits:
+    """950 training frames, 50 validation frames and 1,000 test frames of an official split.
+
+    Args:
+      molecule: a key of `RMD17_MOLECULES`.
+      split: which of the five, from 1.
+      file: the public archive or the folder that it was unpacked to, if it is not in its place.
+      directory: folder of all data sets.
+      download: fetch what is not there.
+
+    Raises:
+      ValueError: the molecule or the split is unknown.
+    """
+    _check_known("molecule", molecule, RMD17_MOLECULES)
+    path = existing(file, "file") if file else locate("rmd17", directory, download)
+    if path.is_file():
+        path = unpack(path, path.with_name("unpacked")) / "rmd17"
+    frames = read_rmd17(path, molecule)
+    official = read_rmd17_split(path, split, len(frames))
+    return take(frames, csv_split(official["train"], official["test"], NUM_VALIDATION))
+
+
+def load_md22(
+    system: str,
+    num_train: int,
+    num_validation: int,
+    file: str | None = None,
+    directory: str | None = None,
+    download: bool = True,
+) -> Splits:
+    """Frames drawn at random: the data set's paper says how many, not which.
+
+    Args:
+      system: a key of `MD22_SYSTEMS`.
+      num_train: frames to train on.
+      num_validation: frames to validate on; the rest is for testing.
+      file: the file, npz or xyz, if it is not in its place.
+      directory: folder of all data sets.
+      download: fetch what is not there.
+
+    Raises:
+      ValueError: the system is unknown.
+    """
+    _check_known("system", system, MD22_SYSTEMS)
+    path = existing(file, "file") if file else locate(f"md22/{system}", directory, download)
+    frames = read_md22(path)
+    return take(frames, permutation_split(len(frames), num_train, num_validation))
+
+
+def _check_known(option: str, value: str, known: object) -> None:
+    names = list(known)  # type: ignore[call-overload]
+    if value not in names:
+        raise ValueError(f"data.options.{option}={value!r}; known are {names}")

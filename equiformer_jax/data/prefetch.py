@@ -1,0 +1,143 @@
+"""Batches made ahead of time by grain, in threads or in processes, always in the same order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import grain
+import jraph
+import numpy as np
+from absl import flags
+
+from equiformer_jax.data.portable_errors import portable
+
+# NumPy holds Python's lock for much of the time: more threads do not make more batches.
+_THREADS = 2
+_BATCHES_AHEAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceBatch:
+    """The part of one batch that this process feeds to its devices, padded.
+
+    Attributes:
+      graph: `GraphsTuple` of NumPy arrays, each with a leading device axis.
+      indices: for each device, which structures its graphs are, in their order in the batch.
+      fill: shares of node slots and of edge slots that are real work.
+    """
+
+    graph: jraph.GraphsTuple
+    indices: list[np.ndarray]
+    fill: tuple[float, float]
+
+
+class Position(NamedTuple):
+    """Where in a training a stream of batches stands: what to save to go on from there.
+
+    Attributes:
+      epoch: from 0.
+      step: the batch that comes next, from 0.
+    """
+
+    epoch: int
+    step: int
+
+
+class Assemble(Protocol):
+    """Makes batch `step` of an epoch, from nothing but what it was made with."""
+
+    def __call__(self, step: int) -> DeviceBatch:
+        """Makes the batch; called from several threads at once, or in other processes."""
+
+
+class EpochIterator(Iterator[DeviceBatch]):
+    """The batches of one epoch from some step on.
+
+    Use it in a `with` block, or close it: batches are made ahead of time in the background until
+    all have been taken.
+
+    Attributes:
+      position: the batch that comes next.
+    """
+
+    def __init__(
+        self,
+        assemble: Assemble,
+        epoch: int,
+        first_step: int,
+        num_steps: int,
+        num_workers: int = 0,
+    ) -> None:
+        """Starts nothing yet: the first batch that is asked for starts the others.
+
+        Args:
+          assemble: makes a batch; picklable if there are workers.
+          epoch: for `position`.
+          first_step: the first batch to give.
+          num_steps: batches in the whole epoch.
+          num_workers: processes that make batches; 0 makes them in threads of this one. They take
+            some seconds to start, in every epoch anew.
+
+        Raises:
+          ValueError: there is no such step.
+        """
+        if not 0 <= first_step <= num_steps:
+            raise ValueError(f"first_step: expected 0 to {num_steps}, got {first_step}")
+        self.position = Position(epoch, first_step)
+        self._num_steps = num_steps
+        make = _InWorker(assemble) if num_workers else assemble
+        batches = (
+            grain.MapDataset.range(first_step, num_steps)
+            .map(make)
+            .to_iter_dataset(grain.ReadOptions(_THREADS, _BATCHES_AHEAD))
+        )
+        if num_workers:
+            _use_defaults_of_flags()
+            options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
+            batches = batches.mp_prefetch(options)
+        self._batches = iter(batches)
+
+    def __next__(self) -> DeviceBatch:
+        if self.position.step == self._num_steps:
+            self.close()
+            raise StopIteration
+        try:
+            batch = next(self._batches)
+        except BaseException:
+            self.close()
+            raise
+        self.position = self.position._replace(step=self.position.step + 1)
+        return batch
+
+    def __enter__(self) -> EpochIterator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the threads or processes that make batches; once is enough."""
+        self._batches.close()
+
+
+def _use_defaults_of_flags() -> None:
+    """Lets grain read its flags where none have been parsed, as in notebooks and tests."""
+    if not flags.FLAGS.is_parsed():
+        for name in flags.FLAGS:
+            if name.startswith("grain_"):
+                flags.FLAGS[name].present = 1
+
+
+class _InWorker:
+    """Errors of a worker process must survive the way back."""
+
+    def __init__(self, assemble: Assemble) -> None:
+        self._assemble = assemble
+
+    def __call__(self, step: int) -> DeviceBatch:
+        try:
+            return self._assemble(step)
+        except Exception as error:
+            raise portable(error) from None

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from equiformer_jax.data.datasets.md17 import load_md17, load_md22, load_rmd17
+from equiformer_jax.data.download.fetch import DownloadError
+from equiformer_jax.data.splits import md17_split
+
+NUM_FRAMES = 1200
+
+
+def frames(count=NUM_FRAMES, names=("E", "F", "R", "z")):
+    """Two atoms whose energy, in kcal/mol, is the number of the frame."""
+    energy, forces, positions, numbers = names
+    return {
+        energy: np.arange(count, dtype=float),
+        forces: np.zeros((count, 2, 3)),
+        positions: np.random.default_rng(0).normal(size=(count, 2, 3)),
+        numbers: np.array([1, 8], np.uint8),
+    }
+
+
+def frame_numbers(splits):
+    return {
+        name: [structure.properties["frame"] for structure in part] for name, part in splits.items()
+    }
+
+
+def test_md17_is_found_in_the_folder_of_data_sets_and_split_as_published(tmp_path):
+    (tmp_path / "md17").mkdir()
+    np.savez(tmp_path / "md17" / "md17_ethanol.npz", **frames())
+    splits = load_md17("ethanol", directory=str(tmp_path), download=False)
+    expected = md17_split(NUM_FRAMES)
+    assert frame_numbers(splits) == {name: part.tolist() for name, part in expected.items()}
+    assert [len(part) for part in splits.values()] == [950, 50, 200]
+
+
+def test_a_file_that_the_user_names_is_taken(tmp_path):
+    np.savez(tmp_path / "mine.npz", **frames())
+    assert len(load_md17("aspirin", file=str(tmp_path / "mine.npz"))["train"]) == 950
+
+
+def test_a_missing_file_says_where_it_was_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"md17/md17_ethanol\.npz is not there; download"):
+        load_md17("ethanol", directory=str(tmp_path), download=False)
+    with pytest.raises(FileNotFoundError, match=r"data\.options\.file: .*nothing\.npz"):
+        load_md17("ethanol", file=str(tmp_path / "nothing.npz"))
+
+
+def test_a_damaged_file_in_the_folder_is_not_taken(tmp_path):
+    (tmp_path / "md17").mkdir()
+    (tmp_path / "md17" / "md17_ethanol.npz").write_bytes(b"<html>not found</html>")
+    with pytest.raises(DownloadError, match=r"md17_ethanol\.npz: not a whole \.npz file"):
+        load_md17("ethanol", directory=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda: load_md17("water"),
+        lambda: load_rmd17("water"),
+        lambda: load_md22("water", num_train=1, num_validation=1),
+    ],
+)
+def test_an_unknown_molecule_is_refused(load):
+    with pytest.raises(ValueError, match=r"data\.options\.\w+='water'; known are \["):
+        load()
+
+
+def test_rmd17_takes_its_test_frames_from_the_official_split(tmp_path):
+    folder = tmp_path / "rmd17"
+    (folder / "npz_data").mkdir(parents=True)
+    (folder / "splits").mkdir()
+    names = ("energies", "forces", "coords", "nuclear_charges")
+    np.savez(folder / "npz_data" / "rmd17_uracil.npz", **frames(100, names))
+    official = np.random.default_rng(1).permutation(100)
+    np.savetxt(folder / "splits" / "index_train_02.csv", official[:70], fmt="%d")
+    np.savetxt(folder / "splits" / "index_test_02.csv", official[70:90], fmt="%d")
+    numbers = frame_numbers(load_rmd17("uracil", split=2, file=str(folder)))
+    assert numbers["test"] == official[70:90].tolist()
+    assert len(numbers["train"]) == 20
+    assert sorted(numbers["train"] + numbers["validation"]) == sorted(official[:70].tolist())
+
+
+def test_md22_is_split_at_random(tmp_path):
+    np.savez(tmp_path / "md22.npz", **frames(60))
+    splits = load_md22("AT-AT", num_train=30, num_validation=10, file=str(tmp_path / "md22.npz"))
+    numbers = frame_numbers(splits)
+    assert [len(part) for part in numbers.values()] == [30, 10, 20]
+    assert sorted(sum(numbers.values(), [])) == list(range(60))
+    assert numbers["train"] != sorted(numbers["train"])

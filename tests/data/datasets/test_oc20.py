@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from equiformer_jax.data.datasets.oc20 import load_oc20_is2re, load_oc20_s2ef
+from equiformer_jax.data.errors import DataError
+from tests.data.readers.lmdb_samples import WRITERS, oc20_fields, write_lmdb
+from tests.paths import REAL_DATA, needs_real_data
+
+
+def write(path, *records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_lmdb(path, [WRITERS["version 1"](fields) for fields in records])
+    return str(path)
+
+
+def test_the_published_folders_are_found(tmp_path):
+    write(tmp_path / "is2re" / "100k" / "train" / "data.lmdb", oc20_fields(), oc20_fields(seed=1))
+    write(tmp_path / "is2re" / "all" / "val_id" / "data.lmdb", oc20_fields(seed=2))
+    splits = load_oc20_is2re(subset="100k", directory=str(tmp_path))
+    assert [len(part) for part in splits.values()] == [2, 1, 1]
+
+
+def test_the_label_is_the_relaxed_energy_and_displacements_are_short(tmp_path):
+    fields = oc20_fields()
+    lattice = np.asarray(fields["cell"]).reshape(3, 3)
+    crossing = {**fields, "pos_relaxed": np.float32(fields["pos"] + 0.1 + lattice[0])}
+    files = dict.fromkeys(("train", "validation", "test"), write(tmp_path / "a.lmdb", crossing))
+    structure = load_oc20_is2re(**files)["train"][0]
+    assert structure.energy == pytest.approx(float(fields["y_relaxed"]))
+    moved = structure.relaxed_positions - structure.positions
+    np.testing.assert_allclose(moved, 0.1, atol=1e-5)
+
+
+def test_a_record_without_labels_is_named(tmp_path):
+    fields = {name: value for name, value in oc20_fields().items() if name != "y_relaxed"}
+    files = dict.fromkeys(("train", "validation", "test"), write(tmp_path / "a.lmdb", fields))
+    splits = load_oc20_is2re(**files)
+    with pytest.raises(DataError, match=r"a\.lmdb: record 0: 'relaxed_energy': missing"):
+        splits["train"][0]
+
+
+def test_a_missing_archive_says_what_to_unpack_where(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is2re/all/train is not there; unpack is2res_tr"):
+        load_oc20_is2re(directory=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"data\.options\.train: .*gone is not there"):
+        load_oc20_is2re(train=str(tmp_path / "gone"))
+
+
+def test_an_unknown_subset_is_refused():
+    with pytest.raises(ValueError, match=r"subset='1M'; known are \['10k', '100k', 'all'\]"):
+        load_oc20_is2re(subset="1M")
+
+
+def test_s2ef_validates_on_its_test_split_if_there_is_no_other(tmp_path):
+    path = write(tmp_path / "a.lmdb", oc20_fields())
+    splits = load_oc20_s2ef(path, path)
+    assert list(splits) == ["train", "validation", "test"]
+
+
+@needs_real_data
+def test_real_displacements_are_those_of_the_nearest_images():
+    path = str(REAL_DATA / "oc20" / "is2re" / "val_20")
+    splits = load_oc20_is2re(train=path, validation=path, test=path)
+    means = []
+    for structure in splits["train"]:
+        moved = structure.relaxed_positions - structure.positions
+        means.append(np.linalg.norm(moved, axis=1)[~structure.fixed].mean())
+    assert np.mean(means) == pytest.approx(0.51, abs=0.005)  # 1.30 without the nearest images

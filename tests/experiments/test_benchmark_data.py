@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from equiformer_jax.structure import Structure
+from experiments.benchmark_data import CASES, run_case
+from tests.paths import REPOSITORY
+
+RATES = {
+    "structures",
+    "neighbor_lists",
+    "graph_store",
+    "later_epochs",
+    "augmented_epochs",
+    "first_epoch",
+}
+
+
+def test_made_up_molecules_are_like_those_of_qm9():
+    generator = np.random.default_rng(0)
+    structures = [Structure(**CASES["qm9"].make(generator)) for _ in range(100)]
+    atoms = np.array([structure.num_atoms for structure in structures])
+    assert atoms.min() >= 3
+    assert atoms.max() <= 29
+    assert atoms.mean() == pytest.approx(18, abs=1)
+
+
+def test_a_core_makes_1500_molecules_a_second_with_their_neighbor_lists():
+    result = run_case(CASES["qm9"], 512)
+    # 64 of them have 17,348 edges in the published training: 271 each.
+    assert result["mean_edges"] == pytest.approx(271, rel=0.2)
+    assert result["rates"].keys() == RATES
+    assert result["rates"]["first_epoch"] > 1500
+    assert result["rates"]["augmented_epochs"] > 1000
+    assert result["rates"]["later_epochs"] > 10 * result["rates"]["first_epoch"] > 0
+    assert 0 < result["share_of_first_epoch"] < 1
+
+
+def test_the_program_prints_a_table_and_writes_a_file(tmp_path):
+    output = tmp_path / "result.json"
+    command = [sys.executable, "-m", "experiments.benchmark_data", "--case=oc20_30_neighbors"]
+    finished = subprocess.run(
+        [*command, "--count=32", f"--output={output}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "oc20_30_neighbors: 32 structures of 80 atoms" in finished.stdout
+    assert "structures/s/core" in finished.stdout
+    (case,) = json.loads(output.read_text())["cases"].values()
+    assert case["mean_edges"] <= 80 * 30
+    assert case["slowest_stage"] == "neighbor_lists"
