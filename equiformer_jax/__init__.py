@@ -8,6 +8,8 @@ check_jax_version()
 
 from equiformer_jax import training  # noqa: E402
 from equiformer_jax.graph import batch_graphs, build_graph  # noqa: E402
+from equiformer_jax.inference.loading import load  # noqa: E402
+from equiformer_jax.inference.potential import Potential  # noqa: E402
 from equiformer_jax.models.config import EquiformerConfig  # noqa: E402
 from equiformer_jax.models.equiformer import Equiformer  # noqa: E402
 from equiformer_jax.models.potential import energy_and_forces  # noqa: E402
@@ -24,12 +26,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Equiformer",
     "EquiformerConfig",
+    "Potential",
     "Structure",
     "batch_graphs",
     "build_graph",
     "energy_and_forces",
     "get_preset",
     "list_presets",
+    "load",
     "structure_from_ase",
     "structure_to_ase",
     "training",

@@ -129,7 +129,7 @@ def build(case: Case) -> tuple[Any, tuple[Any, ...], jraph.GraphsTuple]:
     config = get_preset(case.preset)
     structures = load_embedded_aspirin()["train"][: max(case.batch_size, 2)]
     source = build_graph_store(structures, config.max_radius)
-    statistics = compute_statistics(structures, source)
+    statistics = compute_statistics(source)
     source = source.relative_to(statistics.energy_mean)
 
     mesh = make_data_mesh()

@@ -11,24 +11,32 @@ from absl import flags, logging
 
 from equiformer_jax.training.errors import RunError
 from equiformer_jax.training.evaluation import Evaluation
+from equiformer_jax.training.progress import is_error, readable_metric
 
 Main = Callable[[Sequence[str]], None]
+
+
+# What is wrong with what the user gave: the message says it, and where.
+_EXPLAINED = (RunError, ValueError, FileNotFoundError)
 
 
 def program(main: Main) -> Main:
     """Wraps the main function of a program.
 
-    A `RunError` ends the program with its message in place of a traceback, and libraries keep quiet
-    (`--verbosity=0` lets them speak).
+    Errors that explain themselves end the program with their message in place of a traceback, and
+    libraries keep quiet; with `--verbosity=0` or more both are shown.
     """
 
     @functools.wraps(main)
     def wrapped(arguments: Sequence[str]) -> None:
-        if not flags.FLAGS["verbosity"].present:
+        wordy = flags.FLAGS["verbosity"].present
+        if not wordy:
             logging.set_verbosity(logging.WARNING)
         try:
             main(arguments)
-        except RunError as error:
+        except _EXPLAINED as error:
+            if wordy:
+                raise
             sys.exit(f"{type(error).__name__}: {error}")
 
     return wrapped
@@ -36,14 +44,14 @@ def program(main: Main) -> Main:
 
 def print_evaluation(evaluation: Evaluation, files: Iterable[pathlib.Path]) -> None:
     """Prints the errors of a split and where the files are."""
-    metrics = evaluation.metrics
     count = len(evaluation.reference_energies)
     print(f"{evaluation.split} split, {count:,} structures:")
-    print(f"  energy MAE {metrics['energy_mae_mev']:.1f} meV")
+    for name, value in evaluation.metrics.items():
+        if is_error(name):
+            print(f"  {readable_metric(name, value)}")
     relative = evaluation.force_error_relative_to_zero
     if relative is not None:
-        error = metrics["force_mae_mev_per_angstrom"]
-        print(f"  force MAE {error:.1f} meV/Å, {relative:.1%} of the error of predicting zero")
+        print(f"  the force error is {relative:.1%} of the error of predicting zero")
     print("written:")
     for file in files:
         print(f"  {file}")

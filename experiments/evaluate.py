@@ -1,15 +1,20 @@
 """Evaluates the weights of a run on one of its splits and draws the plots.
 
-python -m experiments.evaluate --workdir=runs/quickstart --split=test
+    python -m experiments.evaluate --workdir=runs/quickstart --split=test
+
+With `--output`, the predictions for every structure are written beside the references, as extended
+xyz or npz.
 """
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags
 
 from equiformer_jax.inference.plots import plot_run
+from equiformer_jax.inference.predictions import write_evaluation
 from equiformer_jax.training.trainer import evaluate
 from equiformer_jax.training.workdir import load_config
 from experiments.common import print_evaluation, program
@@ -17,16 +22,27 @@ from experiments.devices import use_all_cores
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "What to evaluate.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "latest", "Which weights: latest, best (on the validation split), or a step."
+)
+_AVERAGE = flags.DEFINE_bool("average", False, "Take the moving average of the weights.")
+_OUTPUT = flags.DEFINE_string("output", None, "Predictions: a file named .extxyz, .xyz or .npz.")
 
 
 @program
 def main(arguments: Sequence[str]) -> None:
-    """Evaluates, draws."""
+    """Evaluates, draws, writes."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
     use_all_cores(load_config(_WORKDIR.value).training.evaluation_batch_size)
-    evaluation = evaluate(_WORKDIR.value, _SPLIT.value)
-    print_evaluation(evaluation, plot_run(_WORKDIR.value, evaluation))
+    evaluation = evaluate(
+        _WORKDIR.value, _SPLIT.value, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value
+    )
+    files = plot_run(_WORKDIR.value, evaluation)
+    if _OUTPUT.value:
+        write_evaluation(_OUTPUT.value, evaluation)
+        files.append(pathlib.Path(_OUTPUT.value))
+    print_evaluation(evaluation, files)
 
 
 if __name__ == "__main__":

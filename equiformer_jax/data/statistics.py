@@ -11,15 +11,13 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jraph
 import numpy as np
 
-from equiformer_jax.data.reference_energies import ReferenceEnergyFitter, RunningMoments
-from equiformer_jax.data.structures import StructureSequence
-from equiformer_jax.structure import Structure
+from equiformer_jax.data.graph_store import GraphStore
+from equiformer_jax.data.reference_energies import ReferenceEnergyFitter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,53 +126,37 @@ def _by_element(name: str, values: Mapping[int | str, Any]) -> dict[int, Any]:
         raise ValueError(f"'{name}': expected values by atomic number, got {values!r}") from error
 
 
-def compute_statistics(
-    structures: Iterable[Structure], graphs: Iterable[jraph.GraphsTuple]
-) -> DatasetStatistics:
-    """Gathers the statistics of labeled structures in one pass.
+def compute_statistics(store: GraphStore) -> DatasetStatistics:
+    """Gathers the statistics of a split from its graphs, without reading the structures again.
 
     Args:
-      structures: structures with energies (eV) and, optionally, forces (eV/Å); read one by one.
-      graphs: the graph of each structure, in the same order.
+      store: graphs with total energies (eV) and, optionally, forces (eV/Å).
 
     Returns:
-      Their statistics, accumulated in float64.
+      Their statistics, in float64.
 
     Raises:
-      ValueError: a structure has no energy (names it), only some have forces, fewer than two
-        structures, or all energies are equal (there is then nothing to standardize with).
+      ValueError: the structures have no energies, are fewer than two, or all energies are equal
+        (there is then nothing to standardize with).
     """
-    energies, fitter, nodes, edges = RunningMoments(), ReferenceEnergyFitter(), 0, 0
-    lowest, highest = math.inf, -math.inf
-    force_squares, force_components = 0.0, 0
-    for index, (structure, graph) in enumerate(zip(structures, graphs, strict=True)):
-        if structure.energy is None:
-            raise ValueError(
-                f"{_name(structures, index)} has no energy; training needs one for every structure"
-            )
-        energies.add(structure.energy)
-        fitter.add(structure.atomic_numbers, structure.energy)
-        lowest, highest = min(lowest, structure.energy), max(highest, structure.energy)
-        nodes += int(graph.n_node.sum())
-        edges += int(graph.n_edge.sum())
-        if structure.forces is not None:
-            force_squares += float(np.sum(np.asarray(structure.forces, np.float64) ** 2))
-            force_components += int(np.size(structure.forces))
-    _check_energies(energies.count, lowest, highest)
-    if force_components not in (0, 3 * nodes):
-        raise ValueError(
-            f"forces for {force_components // 3} of {nodes} atoms; expected all or none"
-        )
+    energies = store.energies() + store.references
+    _check_energies(energies)
+    fitter, numbers = ReferenceEnergyFitter(), store.arrays["nodes.atomic_numbers"]
+    for first, end, energy in zip(
+        store.first_node[:-1], store.first_node[1:], energies.tolist(), strict=True
+    ):
+        fitter.add(numbers[first:end], energy)
     references = fitter.fit()
+    forces = store.arrays.get("nodes.forces")
     return DatasetStatistics(
-        num_structures=energies.count,
-        energy_mean=energies.mean,
-        energy_std=energies.unbiased_std,
-        average_degree=edges / nodes,
-        average_nodes=nodes / energies.count,
-        force_rms=math.sqrt(force_squares / force_components) if force_components else None,
-        energy_min=lowest,
-        energy_max=highest,
+        num_structures=len(store),
+        energy_mean=float(energies.mean()),
+        energy_std=float(energies.std(ddof=1)),
+        average_degree=float(store.sizes.edges.sum() / store.sizes.nodes.sum()),
+        average_nodes=float(store.sizes.nodes.mean()),
+        force_rms=None if forces is None else math.sqrt(np.mean(forces.astype(np.float64) ** 2)),
+        energy_min=float(energies.min()),
+        energy_max=float(energies.max()),
         element_counts={z: int(fitter.element_counts[z]) for z in references.energies},
         reference_energies=references.energies,
         reference_energies_unique=references.unique,
@@ -182,14 +164,8 @@ def compute_statistics(
     )
 
 
-def _check_energies(count: int, lowest: float, highest: float) -> None:
-    if count < 2:
-        raise ValueError(f"{count} structures; the standard deviation needs at least two")
-    if lowest == highest:
-        raise ValueError(f"all {count} energies are equal; they cannot be standardized")
-
-
-def _name(structures: Iterable[Structure], index: int) -> str:
-    if isinstance(structures, StructureSequence):
-        return structures.name_of(index)
-    return f"structure {index}"
+def _check_energies(energies: np.ndarray) -> None:
+    if len(energies) < 2:
+        raise ValueError(f"{len(energies)} structures; the standard deviation needs at least two")
+    if (energies == energies[0]).all():
+        raise ValueError(f"all {len(energies)} energies are equal; they cannot be standardized")

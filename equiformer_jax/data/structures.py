@@ -8,6 +8,7 @@ Sequences can be pickled, so that other processes can read from them.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import pathlib
 from abc import ABC, abstractmethod
@@ -44,12 +45,17 @@ class StructureSequence(Sequence[Structure], ABC):
         """A text that changes whenever one of the structures may have changed."""
 
     def __getitem__(self, index: Any) -> Any:
-        """A `Structure` for an integer, a `Selection` for a slice or an array of integers."""
+        """A `Structure` for an integer, a `Selection` for a slice or an array of integers.
+
+        Raises:
+          IndexError: there is no such structure.
+          TypeError: an index is no integer, such as one of a mask of booleans.
+        """
         if isinstance(index, slice):
             return Selection(self, np.arange(len(self))[index])
         if isinstance(index, np.ndarray | list):
             return Selection(self, np.asarray(index))
-        position = int(index)
+        position = operator.index(index)
         if position < 0:
             position += len(self)
         if not 0 <= position < len(self):
@@ -73,7 +79,11 @@ class Selection(StructureSequence):
 
         Raises:
           IndexError: one lies outside.
+          TypeError: they are no integers, but a mask of booleans, say.
         """
+        indices = np.asarray(indices)
+        if indices.size and indices.dtype.kind not in "iu":
+            raise TypeError(f"indices: expected integers, got an array of {indices.dtype}")
         indices = np.array(indices, np.int64).reshape(-1)
         outside = indices[(indices < 0) | (indices >= len(source))]
         if len(outside):

@@ -14,14 +14,31 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
+from equiformer_jax.inference.quantities import (
+    Quantity,
+    label_error_unit,
+    quantity_of_metric,
+    readable,
+    readable_unit,
+    title_of_label,
+)
 from equiformer_jax.training.evaluation import Evaluation
 from equiformer_jax.training.metrics import FILE_NAME as METRICS_FILE
 from equiformer_jax.training.metrics import read_metrics
 
 LEARNING_CURVE = "learning_curve.png"
 PARITY = "parity.png"
+MAX_PANELS = 3
 
-_BLUE, _ORANGE, _GRAY = "#2c5f8a", "#d9822b", "#8a8f98"
+_BLUE, _ORANGE, _GRAY, _GREEN = "#2c5f8a", "#d9822b", "#8a8f98", "#3f8f5f"
+# What the errors of a record are of, how that is called, and how it is drawn.
+_CURVES: Any = {
+    "train": ("train", {"color": _GRAY}),
+    "validation": ("validation", {"color": _BLUE}),
+    "ema_validation": ("validation, averaged weights", {"color": _BLUE, "linestyle": (0, (4, 2))}),
+    "test": ("test", {"color": _GREEN}),
+}
+_DOTS: Any = {"linestyle": "none", "marker": "o", "markersize": 4}
 _STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -37,6 +54,15 @@ _STYLE: Any = {
     "savefig.dpi": 160,
 }
 _MILLI = 1000.0
+_MOST_DOTS = 3000  # more points than these are drawn as cells with their number
+_MOST_EPOCHS_AS_DOTS = 40  # of the test split, which most runs measure from time to time only
+
+
+class _PlainLogFormatter(LogFormatter):
+    """Labels the ticks that `LogFormatter` labels, without exponents."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        return _tick_label(value, 0) if super().__call__(value, position) else ""
 
 
 def plot_run(workdir: str | os.PathLike[str], evaluation: Evaluation) -> list[pathlib.Path]:
@@ -52,7 +78,7 @@ def plot_run(workdir: str | os.PathLike[str], evaluation: Evaluation) -> list[pa
       The files of the run that a person wants to open, these two among them.
     """
     workdir = pathlib.Path(workdir).expanduser().resolve()
-    parity = PARITY if evaluation.split == "test" else f"parity_{evaluation.split}.png"
+    parity = parity_name(evaluation.split)
     return [
         plot_learning_curve(read_metrics(workdir), workdir / LEARNING_CURVE),
         plot_parity(evaluation, workdir / parity),
@@ -61,10 +87,18 @@ def plot_run(workdir: str | os.PathLike[str], evaluation: Evaluation) -> list[pa
     ]
 
 
+def parity_name(split: str) -> str:
+    """Name of the parity plot of a split."""
+    return PARITY if split == "test" else f"parity_{split}.png"
+
+
 def plot_learning_curve(
     records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
 ) -> pathlib.Path:
-    """Draws errors over epochs, training and validation, and the learning rate below.
+    """Draws errors over epochs, of every split that has them, and the learning rate below.
+
+    Every mean absolute error of the records gets a panel, going by their names; of more than
+    `MAX_PANELS` the first ones.
 
     Args:
       records: records of `metrics.jsonl`; those of whole epochs are drawn.
@@ -79,53 +113,70 @@ def plot_learning_curve(
     epochs = [record for record in records if record["kind"] == "epoch"]
     if not epochs:
         raise ValueError("no epoch has been recorded; there is no learning curve to draw")
-    panels = [("energy_mae_mev", "Energy", "meV")]
-    if "validation_force_mae_mev_per_angstrom" in epochs[0]:
-        panels.append(("force_mae_mev_per_angstrom", "Forces", "meV/Å"))
+    panels = _panels(epochs)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.6), layout="constrained")
         axes = figure.subplots(2, len(panels), sharex=True, squeeze=False, height_ratios=[3, 1])
-        for column, (name, title, unit) in enumerate(panels):
-            _draw_errors(axes[0, column], epochs, name, title, unit)
+        for column, (metric, quantity) in enumerate(panels.items()):
+            _draw_errors(axes[0, column], epochs, metric, quantity)
             _draw_learning_rate(axes[1, column], epochs)
         figure.savefig(path)
     return pathlib.Path(path)
 
 
+def _panels(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Quantity]:
+    """What is drawn, by the names of the metrics, in the order of the records."""
+    panels: dict[str, Quantity] = {}
+    for name in epochs[-1]:
+        split, _, metric = name.partition("_")
+        quantity = quantity_of_metric(metric)
+        if split in ("train", "validation") and quantity is not None:
+            panels[metric] = quantity
+    if not panels:
+        raise ValueError("records: expected a mean absolute error, such as train_energy_mae_mev")
+    return dict(list(panels.items())[:MAX_PANELS])
+
+
 def _draw_errors(
-    axes: Axes, epochs: Sequence[Mapping[str, Any]], name: str, title: str, unit: str
+    axes: Axes, epochs: Sequence[Mapping[str, Any]], metric: str, quantity: Quantity
 ) -> None:
-    numbers = [record["epoch"] for record in epochs]
-    marker = "o" if len(epochs) == 1 else None
-    for split, color in (("train", _GRAY), ("validation", _BLUE)):
-        values = [record[f"{split}_{name}"] for record in epochs]
-        axes.plot(numbers, values, color=color, linewidth=1.8, marker=marker, label=split)
-    last = epochs[-1][f"validation_{name}"]
-    axes.set_title(f"{title}: validation MAE {_readable(last)} {unit}")
-    axes.set_ylabel(f"mean absolute error, {unit}")
+    title = quantity.title
+    for split, (label, style) in _CURVES.items():
+        points = [(r["epoch"], r[f"{split}_{metric}"]) for r in epochs if f"{split}_{metric}" in r]
+        if points:
+            few = len(points) <= (_MOST_EPOCHS_AS_DOTS if split == "test" else 1)
+            look = style | (_DOTS if few else {})
+            axes.plot(*zip(*points, strict=True), linewidth=1.8, label=label, **look)
+        if points and split in ("train", "validation"):
+            title = f"{quantity.title}: {label} MAE {readable(points[-1][1])} {quantity.unit}"
+    axes.set_title(title)
+    axes.set_ylabel(f"mean absolute error, {quantity.unit}")
     axes.set_yscale("log")
     # Plain numbers; between the powers of ten only where there is room for them.
     axes.yaxis.set_major_formatter(FuncFormatter(_tick_label))
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+    axes.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.6)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
 
 
 def _draw_learning_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     numbers = [record["epoch"] for record in epochs]
-    axes.step(numbers, [record["learning_rate"] for record in epochs], color=_ORANGE, where="mid")
+    rates = [record["learning_rate"] for record in epochs]
+    axes.step(numbers, rates, color=_ORANGE, where="mid", **(_DOTS if len(epochs) == 1 else {}))
+    if len(epochs) == 1:
+        axes.set_xlim(numbers[0] - 1, numbers[0] + 1)
     axes.set_ylabel("rate")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
     axes.set_xlabel("epoch")
 
 
 def plot_parity(evaluation: Evaluation, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws predicted against reference energies and forces, their errors in the titles.
+    """Draws predicted against reference labels and forces, their errors in the titles.
 
-    Energies are shown relative to the mean reference energy of the split.
+    Energies are shown relative to the mean reference energy of the split, other labels as they are.
 
     Args:
-      evaluation: predictions and references of a split, eV and eV/Å.
+      evaluation: predictions and references of a split.
       path: PNG file to write.
 
     Returns:
@@ -136,21 +187,12 @@ def plot_parity(evaluation: Evaluation, path: str | os.PathLike[str]) -> pathlib
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.8 if has_forces else 5.2, 4.8), layout="constrained")
         axes = figure.subplots(1, 1 + has_forces, squeeze=False)[0]
-        mean = evaluation.reference_energies.mean()
-        energies = evaluation.reference_energies - mean, evaluation.predicted_energies - mean
-        axes[0].scatter(*energies, s=14, color=_BLUE, alpha=0.55, linewidths=0)
-        _finish_parity(axes[0], *energies, "Energy", "eV", "meV")
-        axes[0].set_xlabel("reference − mean, eV")
-        axes[0].set_ylabel("prediction − mean, eV")
+        _draw_labels(axes[0], evaluation)
         if predicted is not None and reference is not None:
             forces = reference.ravel(), predicted.ravel()
-            cells = axes[1].hexbin(
-                *forces, gridsize=70, norm=LogNorm(), mincnt=1, cmap="viridis", linewidths=0.1
-            )
-            _finish_parity(axes[1], *forces, "Forces", "eV/Å", "meV/Å")
-            bar = figure.colorbar(cells, ax=axes[1], label="components in a cell", shrink=0.8)
-            bar.formatter = FuncFormatter(_tick_label)
-            bar.minorticks_off()
+            _draw_cells(axes[1], *forces, "components")
+            error = f"{readable(_MILLI * _mean_error(*forces))} meV/Å"
+            _finish_parity(axes[1], *forces, f"Forces: MAE {error}", "{}, eV/Å")
         figure.suptitle(
             f"{len(evaluation.reference_energies):,} structures, {evaluation.split} split"
         )
@@ -158,30 +200,51 @@ def plot_parity(evaluation: Evaluation, path: str | os.PathLike[str]) -> pathlib
     return pathlib.Path(path)
 
 
+def _draw_labels(axes: Axes, evaluation: Evaluation) -> None:
+    is_energy = evaluation.label == "energy"
+    offset = evaluation.reference_energies.mean() if is_energy else 0.0
+    labels = evaluation.reference_energies - offset, evaluation.predicted_energies - offset
+    if len(labels[0]) > _MOST_DOTS:
+        _draw_cells(axes, *labels, "structures")
+    else:
+        axes.scatter(*labels, s=14, color=_BLUE, alpha=0.55, linewidths=0)
+    factor, small_unit = label_error_unit(evaluation)
+    error = f"{readable(factor * _mean_error(*labels))} {small_unit}"
+    title = f"{title_of_label(evaluation.label)}: MAE {error}"
+    unit = readable_unit(evaluation.energy_unit)
+    _finish_parity(axes, *labels, title, f"{{}} − mean, {unit}" if is_energy else f"{{}}, {unit}")
+
+
+def _draw_cells(axes: Axes, reference: np.ndarray, predicted: np.ndarray, counted: str) -> None:
+    cells = axes.hexbin(
+        reference,
+        predicted,
+        gridsize=70,
+        norm=LogNorm(),
+        mincnt=1,
+        cmap="viridis",
+        linewidths=0.1,
+    )
+    bar = axes.figure.colorbar(cells, ax=axes, label=f"{counted} in a cell", shrink=0.8)
+    bar.formatter = FuncFormatter(_tick_label)
+    bar.minorticks_off()
+
+
 def _finish_parity(
-    axes: Axes,
-    reference: np.ndarray,
-    predicted: np.ndarray,
-    title: str,
-    unit: str,
-    small_unit: str,
+    axes: Axes, reference: np.ndarray, predicted: np.ndarray, title: str, label: str
 ) -> None:
     low = min(reference.min(), predicted.min())
     high = max(reference.max(), predicted.max())
     margin = 0.04 * (high - low) or 1.0
     limits = low - margin, high + margin
     axes.plot(limits, limits, color="#44484f", linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.set(xlim=limits, ylim=limits, aspect="equal")
-    error = _MILLI * np.mean(np.abs(predicted - reference))
-    axes.set_title(f"{title}: MAE {_readable(error)} {small_unit}")
-    axes.set_xlabel(f"reference, {unit}")
-    axes.set_ylabel(f"prediction, {unit}")
+    axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
+    axes.set_xlabel(label.format("reference"))
+    axes.set_ylabel(label.format("prediction"))
 
 
-def _readable(value: float) -> str:
-    """Three digits or so, never an exponent."""
-    decimals = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:,.{decimals}f}"
+def _mean_error(reference: np.ndarray, predicted: np.ndarray) -> float:
+    return float(np.mean(np.abs(predicted - reference)))
 
 
 def _tick_label(value: float, _: int) -> str:

@@ -5,53 +5,80 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 
+from equiformer_jax.data.pipeline import Position
 from equiformer_jax.training.checkpoint import Checkpoints
 from equiformer_jax.training.errors import TrainingDivergedError
+from equiformer_jax.training.interruption import Interruption
 from equiformer_jax.training.metrics import MetricsFile, Record, average
 from equiformer_jax.training.progress import say, step_line
 from equiformer_jax.training.run import Run
-from equiformer_jax.training.sharding import place_batch
 from equiformer_jax.training.state import TrainState
 from equiformer_jax.training.step import Means
 
+_SHOWN_STRUCTURES = 8
+
+
+class EpochResult(NamedTuple):
+    """Where an epoch ended.
+
+    Attributes:
+      state: after its last step.
+      record: the numbers of its steps; those since a resumption only, if it was interrupted before.
+      position: the batch that comes next; inside this epoch if it was interrupted.
+    """
+
+    state: TrainState
+    record: Record
+    position: Position
+
 
 def train_one_epoch(
-    run: Run, state: TrainState, epoch: int, checkpoints: Checkpoints, log: MetricsFile
-) -> tuple[TrainState, Record]:
-    """Takes the steps of one epoch.
+    run: Run,
+    state: TrainState,
+    position: Position,
+    checkpoints: Checkpoints,
+    log: MetricsFile,
+    interruption: Interruption,
+) -> EpochResult:
+    """Takes the steps of one epoch, or those that are left of it.
 
     Args:
       run: the run.
-      state: state before the epoch; its buffers are reused.
-      epoch: which one, from 0.
+      state: state before its first step; its buffers are reused.
+      position: the first batch to take.
       checkpoints: to name the last good one if the training diverges.
       log: takes the records inside the epoch, where the configuration asks for them.
-
-    Returns:
-      The state after the epoch, and the epoch's record for `metrics.jsonl`.
+      interruption: ends the epoch after the current step once it is requested.
 
     Raises:
-      TrainingDivergedError: the loss is not finite; names the step and the last good checkpoint.
+      TrainingDivergedError: the loss is not finite; names the step, the structures of its batch and
+        the last good checkpoint.
     """
-    interval = run.config.training.log_every_steps or run.steps_per_epoch
-    finished: list[Means] = []
-    pending: list[Means] = []
+    interval = run.config.training.log_every_steps or run.length.steps_per_epoch
+    steps = _Steps(run, position, checkpoints)
     whole, window = _Stopwatch(run), _Stopwatch(run)
-    with run.training_batches(epoch) as batches:
-        for step, batch in enumerate(batches, start=1):
-            state, means = run.train_step(state, place_batch(batch.graph, run.mesh))
-            pending.append(means)
-            if step % interval == 0 and step < run.steps_per_epoch:
-                fetched = _fetch(pending, run, epoch, len(finished), checkpoints)
-                record = _record(run, "steps", epoch, step, fetched, window.seconds)
+    with run.data.training_batches.epoch(*position) as batches:
+        for batch in batches:
+            state, means = run.train_step(state, run.place(batch))
+            steps.pending.append(means)
+            done = batches.position.step
+            if interruption.requested:
+                break
+            if done % interval == 0 and done < run.length.steps_per_epoch:
+                record = _record(run, "steps", position.epoch, done, steps.fetch(), window.seconds)
                 log.write(record)
-                say(step_line(record, run.steps_per_epoch))
-                finished, pending, window = finished + fetched, [], _Stopwatch(run)
-    finished += _fetch(pending, run, epoch, len(finished), checkpoints)
-    return state, _record(run, "epoch", epoch, len(finished), finished, whole.seconds)
+                say(step_line(record, run.length.steps_per_epoch))
+                window = _Stopwatch(run)
+        end = batches.position
+    steps.fetch()
+    record = _record(run, "epoch", position.epoch, end.step, steps.finished, whole.seconds)
+    if end.step == run.length.steps_per_epoch:
+        end = Position(position.epoch + 1, 0)
+    return EpochResult(state, record, end)
 
 
 class _Stopwatch:
@@ -67,42 +94,63 @@ class _Stopwatch:
         return time.perf_counter() - self._start - compiling
 
 
-def _fetch(
-    pending: Sequence[Means], run: Run, epoch: int, steps_before: int, checkpoints: Checkpoints
-) -> list[Means]:
-    """Waits for the steps and checks that their loss and gradient are finite."""
-    fetched = jax.device_get(list(pending))
-    for index, means in enumerate(fetched):
-        bad = [name for name, mean in means.items() if not math.isfinite(mean.total)]
-        if bad:
-            step = epoch * run.steps_per_epoch + steps_before + index
-            last = checkpoints.latest_epoch
-            good = (
-                f"the last good checkpoint is {checkpoints.path(last)}"
-                if last
-                else ("no checkpoint had been written")
-            )
-            raise TrainingDivergedError(
-                f"step {step} (epoch {epoch + 1}): {', '.join(bad)} not finite; {good}. "
-                "A lower learning rate, or a look at the labels of the training data, may help"
-            )
-    return fetched
+class _Steps:
+    """The steps of an epoch: those that the devices may still be at, and those that are checked."""
+
+    def __init__(self, run: Run, position: Position, checkpoints: Checkpoints) -> None:
+        self._run, self._position, self._checkpoints = run, position, checkpoints
+        self.pending: list[Means] = []
+        self.finished: list[Means] = []
+
+    def fetch(self) -> list[Means]:
+        """Waits for the pending steps and checks that their loss and gradient are finite."""
+        fetched = jax.device_get(self.pending)
+        for index, means in enumerate(fetched):
+            bad = [name for name, mean in means.items() if not math.isfinite(mean.total)]
+            if bad:
+                self._refuse(self._position.step + len(self.finished) + index, bad)
+        self.pending = []
+        self.finished += fetched
+        return fetched
+
+    def _refuse(self, step: int, bad: Sequence[str]) -> None:
+        run, epoch = self._run, self._position.epoch
+        names = run.data.names_of_batch(epoch, step)
+        more = f" and {len(names) - _SHOWN_STRUCTURES} more" * (len(names) > _SHOWN_STRUCTURES)
+        last = self._checkpoints.latest_step
+        good = "no checkpoint had been written"
+        if last is not None:
+            good = f"the last good checkpoint is {self._checkpoints.path(last)}"
+        raise TrainingDivergedError(
+            f"step {epoch * run.length.steps_per_epoch + step} (epoch {epoch + 1}): "
+            f"{', '.join(bad)} not finite; {good}. The batch had "
+            f"{'; '.join(names[:_SHOWN_STRUCTURES])}{more}. A lower learning rate, or a look at "
+            "these structures (experiments.inspect_data), may help; "
+            "training.skip_nonfinite=True leaves such steps out"
+        )
 
 
 def _record(
     run: Run, kind: str, epoch: int, step_of_epoch: int, means: Sequence[Means], seconds: float
 ) -> Record:
-    step = epoch * run.steps_per_epoch + step_of_epoch
+    step = epoch * run.length.steps_per_epoch + step_of_epoch
     averages = average(means)
     gradient_norm, loss = averages.pop("gradient_norm"), averages.pop("loss")
+    skipped = averages.pop("skipped", None)
+    if skipped == 1.0:
+        raise TrainingDivergedError(
+            f"epoch {epoch + 1}: every one of its {len(means)} steps up to step {step} was left "
+            "out because its loss or gradient was not finite"
+        )
     return {
         "kind": kind,
         "epoch": epoch + 1,
         "step": step,
         "step_of_epoch": step_of_epoch,
-        "learning_rate": float(run.schedule(step - 1)),
+        "learning_rate": float(run.schedule(max(step - 1, 0))),
         "loss": loss,
         "gradient_norm": gradient_norm,
+        **({} if skipped is None else {"skipped_steps": round(skipped * len(means))}),
         **{f"train_{name}": value for name, value in averages.items()},
         "structures_per_second": run.config.training.batch_size * len(means) / seconds,
     }

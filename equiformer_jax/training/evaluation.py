@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Iterable
@@ -12,13 +11,17 @@ import jax
 import jraph
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import config_dict
 
 from equiformer_jax.data.pipeline import DeviceBatch
-from equiformer_jax.data.statistics import DatasetStatistics
+from equiformer_jax.data.readers.qm9_targets import find_target
+from equiformer_jax.data.structures import StructureSequence
 from equiformer_jax.training.metrics import average
+from equiformer_jax.training.run_data import RunData
 from equiformer_jax.training.sharding import place_batch
 from equiformer_jax.training.state import Params
 from equiformer_jax.training.step import EvaluationStep
+from equiformer_jax.training.workdir import write_json_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,19 +31,25 @@ class Evaluation:
     Attributes:
       split: name of the split.
       metrics: mean absolute errors by name, the unit in the name, and the terms of the loss.
-      predicted_energies: `[n]` eV.
-      reference_energies: `[n]` eV.
+      structures: the structures of the split.
+      predicted_energies: `[n]` in `energy_unit`.
+      reference_energies: `[n]` in `energy_unit`.
       predicted_forces: `[n_1 + ... + n_n, 3]` eV/Å, structure after structure; `None` without
         forces.
       reference_forces: the same for the references.
+      label: what the number of each structure is: `energy`, or the name of a target.
+      energy_unit: its unit.
     """
 
     split: str
     metrics: dict[str, float]
+    structures: StructureSequence
     predicted_energies: np.ndarray
     reference_energies: np.ndarray
-    predicted_forces: np.ndarray | None
-    reference_forces: np.ndarray | None
+    predicted_forces: np.ndarray | None = None
+    reference_forces: np.ndarray | None = None
+    label: str = "energy"
+    energy_unit: str = "eV"
 
     @property
     def force_error_relative_to_zero(self) -> float | None:
@@ -68,7 +77,7 @@ class Evaluation:
     def save_summary(self, workdir: str | os.PathLike[str]) -> pathlib.Path:
         """Writes `summary` into the workdir and returns the path of the file."""
         path = pathlib.Path(workdir) / self.summary_name
-        path.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
+        write_json_atomically(path, self.summary())
         return path
 
 
@@ -82,55 +91,72 @@ def evaluate_means(
 def evaluate_split(
     step: EvaluationStep,
     params: Params,
-    batches: Iterable[DeviceBatch],
+    data: RunData,
     mesh: Mesh,
-    statistics: DatasetStatistics,
     split: str,
+    config: config_dict.ConfigDict,
 ) -> Evaluation:
     """Predicts a whole split and compares.
 
     Args:
       step: from `step.make_evaluation_step`.
       params: parameters of the model.
-      batches: every structure exactly once (`pipeline.EvaluationBatches`).
+      data: of the run.
       mesh: the devices that `step` was made for.
-      statistics: those of the training split, to go back to eV.
       split: name of the split.
+      config: of the run.
     """
-    means, rows = [], []
-    for batch in batches:
+    store, scale = data.stores[split], data.normalizer.scale
+    means, found = [], _Found(store.sizes.nodes)
+    for batch in data.evaluation_batches[split]:
         mean, predictions = step(params, place_batch(batch.graph, mesh))
         means.append(mean)
-        rows += _unpack(batch, jax.device_get(predictions), statistics)
-    rows.sort(key=lambda row: row[0])
-    _, energies, labels, forces, force_labels = zip(*rows, strict=True)
-    has_forces = forces[0] is not None
+        found.add(batch, jax.device_get(predictions))
+    label, unit = _label_of(config)
+    labels = store.arrays.get("nodes.forces")
+    has_forces = found.forces is not None and labels is not None
     return Evaluation(
         split=split,
         metrics=average(means),
-        predicted_energies=np.array(energies),
-        reference_energies=np.array(labels),
-        predicted_forces=np.concatenate(forces) if has_forces else None,
-        reference_forces=np.concatenate(force_labels) if has_forces else None,
+        structures=data.structures[split],
+        predicted_energies=store.references + scale * found.energies,
+        reference_energies=store.references + store.energies(),
+        predicted_forces=scale * np.asarray(found.forces) if has_forces else None,
+        reference_forces=np.asarray(labels, np.float64) if has_forces else None,
+        label=label,
+        energy_unit=unit,
     )
 
 
-def _unpack(
-    batch: DeviceBatch, predictions: dict[str, np.ndarray], statistics: DatasetStatistics
-) -> list[tuple]:
-    """Index, energy, its label, forces and theirs of each structure of a batch; eV and Å."""
-    scale, shift = statistics.energy_std, statistics.energy_mean
-    rows = []
-    for device, indices in enumerate(batch.indices):
-        graph: jraph.GraphsTuple = jax.tree.map(lambda leaf, d=device: leaf[d], batch.graph)
-        ends = np.cumsum(graph.n_node)
-        for slot, index in enumerate(indices):
-            atoms = slice(ends[slot] - graph.n_node[slot], ends[slot])
-            energy = shift + scale * np.float64(predictions["energy"][device, slot])
-            label = shift + np.float64(graph.globals["energy"][slot])
-            forces = force_labels = None
+class _Found:
+    """Predictions in network units, put back into the order of the split."""
+
+    def __init__(self, num_atoms: np.ndarray) -> None:
+        self._ends = np.cumsum(num_atoms)
+        self.energies = np.full(len(self._ends), np.nan)
+        self.forces: np.ndarray | None = None
+
+    def add(self, batch: DeviceBatch, predictions: dict[str, np.ndarray]) -> None:
+        """Takes the predictions of a batch, each with a leading device axis."""
+        for device, indices in enumerate(batch.indices):
+            graph: jraph.GraphsTuple = jax.tree.map(lambda leaf, d=device: leaf[d], batch.graph)
+            self.energies[indices] = predictions["energy"][device, : len(indices)]
             if "forces" in predictions:
-                forces = scale * predictions["forces"][device, atoms].astype(np.float64)
-                force_labels = graph.nodes["forces"][atoms].astype(np.float64)
-            rows.append((index, energy, label, forces, force_labels))
-    return rows
+                self._add_forces(indices, graph.n_node, predictions["forces"][device])
+
+    def _add_forces(self, indices: np.ndarray, n_node: np.ndarray, forces: np.ndarray) -> None:
+        if self.forces is None:
+            self.forces = np.full((self._ends[-1], 3), np.nan)
+        first = 0
+        for index, count in zip(indices, n_node, strict=False):
+            end = self._ends[index]
+            self.forces[end - count : end] = forces[first : first + count]
+            first += count
+
+
+def _label_of(config: config_dict.ConfigDict) -> tuple[str, str]:
+    """What the label is, and its unit."""
+    if config.data.name == "qm9":
+        target = find_target(config.data.options.target)
+        return target.name, target.unit
+    return "energy", "eV"

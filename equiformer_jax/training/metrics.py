@@ -22,20 +22,23 @@ class MetricsFile:
 
     Every record has a `kind`, `epoch` for a whole epoch or `steps` for a part of one, its `epoch`
     counted from 1, and `step`, the number of steps done.
+
+    Attributes:
+      path: the file.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], epochs_done: int = 0) -> None:
-        """Opens the file to go on after `epochs_done` epochs.
+    def __init__(self, workdir: str | os.PathLike[str], steps_done: int = 0) -> None:
+        """Opens the file to go on after `steps_done` steps.
 
-        Records of later epochs come from a run that was killed after its last checkpoint and are
-        dropped: they will be written again.
+        Later records come from a run that was killed after its last checkpoint and are dropped:
+        they will be written again.
 
         Args:
           workdir: directory of the run.
-          epochs_done: epochs of the checkpoint with which the run goes on.
+          steps_done: steps of the checkpoint with which the run goes on.
         """
         self.path = pathlib.Path(workdir) / FILE_NAME
-        kept = [record for record in read_metrics(workdir) if record["epoch"] <= epochs_done]
+        kept = [record for record in read_metrics(workdir) if record["step"] <= steps_done]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
         temporary.replace(self.path)

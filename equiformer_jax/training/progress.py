@@ -11,6 +11,20 @@ from jax.sharding import Mesh
 
 from equiformer_jax.training.metrics import format_duration
 
+# Between what a mean absolute error is of and its unit, in the name of a metric.
+_MARK = "_mae_"
+_UNITS = {
+    "mev": "meV",
+    "ev": "eV",
+    "mev_per_angstrom": "meV/Å",
+    "mev_per_cubic_angstrom": "meV/Å³",
+    "angstrom": "Å",
+    "debye": "D",
+    "bohr3": "bohr³",
+    "bohr2": "bohr²",
+    "cal_per_mol_kelvin": "cal/(mol K)",
+}
+
 
 def say(line: str) -> None:
     """Prints a line at once, on the first process only."""
@@ -59,6 +73,21 @@ def step_line(record: Mapping[str, Any], steps_per_epoch: int) -> str:
 
 
 def _errors(record: Mapping[str, Any], prefix: str) -> str:
-    text = f"E {record[f'{prefix}energy_mae_mev']:.1f} meV"
-    forces = record.get(f"{prefix}force_mae_mev_per_angstrom")
-    return text if forces is None else f"{text}, F {forces:.1f} meV/Å"
+    """Every metric of a split, such as `energy 12.3 meV, force 45.6 meV/Å`."""
+    shown = [
+        readable_metric(name.removeprefix(prefix), value)
+        for name, value in record.items()
+        if name.startswith(prefix) and is_error(name)
+    ]
+    return ", ".join(shown)
+
+
+def is_error(name: str) -> bool:
+    """Whether a metric is a mean absolute error, going by its name."""
+    return _MARK in name
+
+
+def readable_metric(name: str, value: float) -> str:
+    """A mean absolute error by the name that it has in `metrics.jsonl`, with its unit."""
+    label, _, unit = name.partition(_MARK)
+    return f"{label} {value:.4g} {_UNITS.get(unit, unit)}"

@@ -7,137 +7,259 @@ import os
 import pathlib
 import time
 
+import jax
 from ml_collections import config_dict
 
+from equiformer_jax.data.pipeline import Position
 from equiformer_jax.training.checkpoint import SELECTION_METRIC, Checkpoints, RunRecord
 from equiformer_jax.training.configuration import to_plain
 from equiformer_jax.training.epoch import train_one_epoch
-from equiformer_jax.training.errors import WorkdirError
+from equiformer_jax.training.errors import RunInterruptedError, WorkdirError
 from equiformer_jax.training.evaluation import Evaluation, evaluate_means
+from equiformer_jax.training.initial_weights import load_initial_params
+from equiformer_jax.training.interruption import Interruption
 from equiformer_jax.training.metrics import MetricsFile, Record, format_duration
 from equiformer_jax.training.progress import describe_devices, epoch_line, say
 from equiformer_jax.training.run import Run
-from equiformer_jax.training.state import TrainState, count_parameters
+from equiformer_jax.training.state import Params, TrainState, count_parameters
+from equiformer_jax.training.tensorboard import ScalarWriter
 from equiformer_jax.training.workdir import (
-    STATISTICS_FILE,
+    check_free_space,
     load_config,
     prepare_workdir,
     save_config,
+    save_statistics,
 )
 
 
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Evaluation:
     """Trains a configuration, or goes on with the training that the workdir holds.
 
-    Writes into the workdir: `config.json`, `statistics.json`, `metrics.jsonl`, `checkpoints/` (one
-    for each epoch; the newest and the best are kept) and, at the end, `test_metrics.json`.
+    Writes into the workdir: `config.json`, `statistics.json`, `metrics.jsonl`, `tensorboard/`,
+    `checkpoints/` (one for each epoch; the newest and the best are kept) and, at the end,
+    `test_metrics.json`.
 
     Args:
-      config: the run, with the parts `model`, `data` and `training`, and a `seed`.
+      config: the run, with the parts that `run.PARTS` lists.
       workdir: directory of the run, created if need be.
 
     Returns:
-      Predictions and errors of the last weights on the test split.
+      Predictions and errors on the test split, of the last weights or the best ones, as
+      `config.training.report` says.
 
     Raises:
-      WorkdirError: the workdir cannot be written.
+      WorkdirError: the workdir cannot be written, or its disk is too full.
       CheckpointMismatchError: it holds a run of another configuration.
       TrainingDivergedError: the loss is not finite any more.
+      RunInterruptedError: the process was asked to end; everything is saved.
       ValueError: the configuration or the data do not fit; names the field or the record.
     """
     # ---- Where to, and is there something to go on with?
     workdir = prepare_workdir(workdir)
     settings = to_plain(config)
-    with Checkpoints(workdir, config.training.keep_checkpoints) as checkpoints:
-        epochs_done = checkpoints.latest_epoch or 0
-        saved = checkpoints.check_configuration(epochs_done, settings) if epochs_done else None
+    with Checkpoints(workdir, config.training.keep_checkpoints, say) as checkpoints:
+        newest = checkpoints.newest_good()
+        saved = None if newest is None else checkpoints.check_configuration(newest, settings)
 
         # ---- Data, model, optimizer
         run = Run(config, say, statistics=saved.statistics if saved else None)
         say(f"devices: {describe_devices(run.mesh)}")
         say(_describe_data(run))
         save_config(workdir, settings)
-        run.statistics.save(workdir / STATISTICS_FILE)
+        save_statistics(workdir, run.data.statistics)
 
         # ---- Weights
-        if saved is None:
-            state = run.initial_state()
-        else:
-            state = checkpoints.restore_state(epochs_done, run.abstract_state())
-            say(f"resuming after epoch {epochs_done} from {checkpoints.path(epochs_done)}")
+        state, position = _initial_state(run, checkpoints, saved)
         say(f"model: {count_parameters(state.params):,} parameters")
+        check_free_space(workdir, _size_of(state) * (config.training.keep_checkpoints + 2))
 
         # ---- Training
-        state = _train_epochs(run, state, epochs_done, checkpoints, workdir)
+        state = _train_epochs(run, state, position, checkpoints, workdir)
+        checkpoints.wait()
+        params = _reported_params(run, state, checkpoints)
 
     # ---- What has been learned
-    evaluation = run.evaluate(state.params, "test")
+    evaluation = run.evaluate(params, "test")
     evaluation.save_summary(workdir)
     return evaluation
 
 
-def evaluate(workdir: str | os.PathLike[str], split: str = "test") -> Evaluation:
-    """Evaluates the newest weights of a workdir, and writes `<split>_metrics.json` into it.
+def evaluate(
+    workdir: str | os.PathLike[str],
+    split: str = "test",
+    *,
+    checkpoint: str | int = "latest",
+    average: bool = False,
+) -> Evaluation:
+    """Evaluates weights of a workdir, and writes `<split>_metrics.json` into it.
 
     Args:
       workdir: directory of a run.
       split: `train`, `validation` or `test`.
+      checkpoint: `latest`, `best` (on the validation split), or a number of steps.
+      average: take the moving average of the weights.
 
     Raises:
-      WorkdirError: this is not the workdir of a run, or it has no checkpoint yet.
-      ValueError: the split is unknown.
+      WorkdirError: this is not the workdir of a run, or it has no such checkpoint.
+      ValueError: the split is unknown, or the run keeps no average.
     """
     config, workdir = load_config(workdir), pathlib.Path(workdir).expanduser().resolve()
-    with Checkpoints(workdir, config.training.keep_checkpoints) as checkpoints:
-        epoch = checkpoints.latest_epoch
-        if epoch is None:
-            raise WorkdirError(f"{checkpoints.directory} holds no checkpoint yet; train first")
-        statistics = checkpoints.read_record(epoch).statistics
+    with Checkpoints(workdir, config.training.keep_checkpoints, say) as checkpoints:
+        step = _find_checkpoint(checkpoints, checkpoint)
+        statistics = checkpoints.read_record(step).statistics
         run = Run(config, say, statistics=statistics, splits=(split,))
         say(f"devices: {describe_devices(run.mesh)}")
-        say(f"weights after epoch {epoch} from {checkpoints.path(epoch)}")
-        params = checkpoints.restore_params(epoch, run.abstract_params())
+        say(f"weights after {step} steps from {checkpoints.path(step)}")
+        params = checkpoints.restore_params(step, run.abstract_params(), average=average)
     evaluation = run.evaluate(params, split)
     evaluation.save_summary(workdir)
     return evaluation
 
 
+def _find_checkpoint(checkpoints: Checkpoints, wanted: str | int) -> int:
+    named = {"latest": checkpoints.latest_step, "best": checkpoints.best_step}
+    step = named[wanted] if wanted in named else int(wanted)
+    if step is None or not checkpoints.path(step).is_dir():
+        what = "checkpoint yet; train first" if step is None else f"checkpoint {step}"
+        raise WorkdirError(f"{checkpoints.directory} holds no {what}")
+    return step
+
+
+def _initial_state(
+    run: Run, checkpoints: Checkpoints, saved: RunRecord | None
+) -> tuple[TrainState, Position]:
+    """The state to begin with: that of a checkpoint, else given weights, else fresh ones."""
+    if saved is not None:
+        where = f"epoch {saved.epoch + 1}, step {saved.step_of_epoch} of it"
+        say(f"resuming before {where}, from {checkpoints.path(saved.step)}")
+        state = checkpoints.restore_state(saved.step, run.abstract_state())
+        return state, Position(saved.epoch, saved.step_of_epoch)
+    given = run.config.training.start_from
+    if given is None:
+        return run.state_of(run.initial_params()), Position(0, 0)
+    params = load_initial_params(given, run.abstract_params(), run.model.config)
+    say(f"starting from the weights of {given}")
+    return run.state_of(params), Position(0, 0)
+
+
+def _reported_params(run: Run, state: TrainState, checkpoints: Checkpoints) -> Params:
+    """The weights that the test split is evaluated with at the end."""
+    best = checkpoints.best_step
+    if run.config.training.report == "last" or best is None:
+        return state.params
+    say(f"the best weights on the validation split are those after {best} steps")
+    return checkpoints.restore_params(best, run.abstract_params())
+
+
 def _train_epochs(
-    run: Run, state: TrainState, epochs_done: int, checkpoints: Checkpoints, workdir: pathlib.Path
+    run: Run,
+    state: TrainState,
+    position: Position,
+    checkpoints: Checkpoints,
+    workdir: pathlib.Path,
 ) -> TrainState:
-    num_epochs = run.config.training.num_epochs
-    if epochs_done >= num_epochs:
+    num_epochs = run.length.num_epochs
+    if position.epoch >= num_epochs:
         say(f"the training of {num_epochs} epochs is finished already")
         return state
-    log = MetricsFile(workdir, epochs_done)
-    start = time.perf_counter()
-    for epoch in range(epochs_done, num_epochs):
-        state, record = train_one_epoch(run, state, epoch, checkpoints, log)
-        validation = evaluate_means(
-            run.evaluation_step, state.params, run.evaluation_batches["validation"], run.mesh
-        )
-        record |= {f"validation_{name}": value for name, value in validation.items()}
-        record[SELECTION_METRIC] = sum(
-            weight * validation[f"loss/{name}"] for name, weight in run.objective.weights.items()
-        )
-        # First the log: resuming drops records without a checkpoint, but cannot bring any back.
-        log.write(record)
-        checkpoints.save(state, _run_record(run, epoch + 1, record))
-
-        compiling = run.train_step.seconds + run.evaluation_step.seconds
-        per_epoch = (time.perf_counter() - start - compiling) / (epoch + 1 - epochs_done)
-        say(epoch_line(record, num_epochs, per_epoch * (num_epochs - epoch - 1)))
-    seconds = time.perf_counter() - start
-    say(f"trained for {format_duration(seconds)}, {compiling:.0f} s of it compiling")
+    log, clock = MetricsFile(workdir, int(state.step)), _Clock(run, position)
+    with Interruption() as interruption, ScalarWriter(workdir, int(state.step)) as scalars:
+        while position.epoch < num_epochs:
+            result = train_one_epoch(run, state, position, checkpoints, log, interruption)
+            state, record, position = result.state, result.record, result.position
+            if position.step:
+                _save_and_stop(run, state, position, checkpoints)
+            _evaluate_into(record, run, state, position.epoch)
+            # First the log: resuming drops records without a checkpoint, but cannot bring any back.
+            log.write(record)
+            scalars.write(record)
+            checkpoints.save(state, _run_record(run, position, record))
+            say(epoch_line(record, num_epochs, clock.seconds_left(position)))
+            if interruption.requested and position.epoch < num_epochs:
+                _stop(position, checkpoints)
+    say(f"trained for {format_duration(clock.seconds)}, {clock.compiling:.0f} s of it compiling")
     return state
 
 
-def _run_record(run: Run, epochs_done: int, metrics: Record) -> RunRecord:
+def _evaluate_into(record: Record, run: Run, state: TrainState, epochs_done: int) -> None:
+    """Adds the errors on the validation split, and from time to time on the test split."""
+    training = run.config.training
+    _add_errors(record, run, state.params, "validation")
+    weights = run.objective.weights.items()
+    record[SELECTION_METRIC] = sum(
+        weight * record[f"validation_loss/{name}"] for name, weight in weights
+    )
+    if state.ema_params is not None:
+        _add_errors(record, run, state.ema_params, "validation", "ema_validation")
+    if training.test_every_epochs and epochs_done % training.test_every_epochs == 0:
+        _add_errors(record, run, state.params, "test", limit=training.test_batches)
+
+
+def _add_errors(
+    record: Record,
+    run: Run,
+    params: Params,
+    split: str,
+    prefix: str | None = None,
+    limit: int | None = None,
+) -> None:
+    batches = run.data.evaluation_batches[split]
+    chosen = (batches[step] for step in range(min(limit or len(batches), len(batches))))
+    errors = evaluate_means(run.evaluation_step, params, chosen, run.mesh)
+    record |= {f"{prefix or split}_{name}": value for name, value in errors.items()}
+
+
+def _save_and_stop(
+    run: Run, state: TrainState, position: Position, checkpoints: Checkpoints
+) -> None:
+    """Saves in the middle of an epoch, then ends the run."""
+    checkpoints.save(state, _run_record(run, position, {}))
+    _stop(position, checkpoints)
+
+
+def _stop(position: Position, checkpoints: Checkpoints) -> None:
+    checkpoints.wait()
+    raise RunInterruptedError(
+        f"asked to end; saved before step {position.step} of epoch {position.epoch + 1} in "
+        f"{checkpoints.directory}. The same command goes on from there"
+    )
+
+
+class _Clock:
+    """How long the epochs take, and how long compiling."""
+
+    def __init__(self, run: Run, position: Position) -> None:
+        self._run = run
+        self._first, self._start = self._epochs(position), time.perf_counter()
+
+    def _epochs(self, position: Position) -> float:
+        return position.epoch + position.step / self._run.length.steps_per_epoch
+
+    @property
+    def seconds(self) -> float:
+        """Since the clock was started."""
+        return time.perf_counter() - self._start
+
+    @property
+    def compiling(self) -> float:
+        """Of these, spent on compilations."""
+        return self._run.train_step.seconds + self._run.evaluation_step.seconds
+
+    def seconds_left(self, position: Position) -> float:
+        """An estimate for the rest of the run."""
+        done = self._epochs(position)
+        per_epoch = (self.seconds - self.compiling) / (done - self._first)
+        return per_epoch * (self._run.length.num_epochs - done)
+
+
+def _run_record(run: Run, position: Position, metrics: Record) -> RunRecord:
     numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
     return RunRecord(
         config=to_plain(run.config),
-        statistics=run.statistics,
-        epoch=epochs_done,
+        statistics=run.data.statistics,
+        step=position.epoch * run.length.steps_per_epoch + position.step,
+        epoch=position.epoch,
+        step_of_epoch=position.step,
         metrics=numbers,
         package_version=_package_version(),
     )
@@ -150,11 +272,17 @@ def _package_version() -> str:
         return "not installed"
 
 
+def _size_of(state: TrainState) -> int:
+    """Bytes of a training state."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
 def _describe_data(run: Run) -> str:
-    sizes = ", ".join(f"{len(source):,} {split}" for split, source in run.sources.items())
-    shapes = " or ".join(f"{b.n_node} atoms and {b.n_edge} edges" for b in run.budgets)
+    data, training = run.data, run.config.training
+    sizes = ", ".join(f"{len(store):,} {split}" for split, store in data.stores.items())
+    shapes = " or ".join(f"{b.n_node} atoms and {b.n_edge} edges" for b in data.budgets)
     return (
         f"data: {run.config.data.name}, {sizes} structures; "
-        f"{run.config.training.batch_size} structures a step, padded to {shapes} on each device; "
-        f"batches are {run.fill.nodes:.0%} full of atoms, {run.fill.edges:.0%} of edges"
+        f"{training.batch_size} structures a step, padded to {shapes} on each device; "
+        f"batches are {data.fill.nodes:.0%} full of atoms, {data.fill.edges:.0%} of edges"
     )

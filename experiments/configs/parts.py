@@ -104,11 +104,11 @@ def normalizer(mean: float | None = None, std: float | None = None) -> config_di
       mean: taken off the labels; `None` for the mean of the training labels.
       std: one unit of the network; `None` for the standard deviation of the training labels.
     """
-    unset = config_dict.placeholder(float)
     return config_dict.ConfigDict(
         {
-            "mean": unset if mean is None else mean,
-            "std": unset if std is None else std,
+            # Placeholders of their own: a shared one would give both the same value.
+            "mean": config_dict.placeholder(float) if mean is None else mean,
+            "std": config_dict.placeholder(float) if std is None else std,
             # Take off a sum of energies per element, fitted to the training labels, in place of the
             # mean, for systems of different compositions.
             "reference_energies": False,

@@ -54,6 +54,16 @@ def test_a_selection_outside_is_refused(structures):
         structures[[-1]]
 
 
+@pytest.mark.parametrize("index", [np.ones(6, bool), [0.0, 1.0], [True], 1.5, "1"])
+def test_what_is_no_integer_is_refused(structures, index):
+    with pytest.raises(TypeError):
+        structures[index]
+
+
+def test_nothing_can_be_selected(structures):
+    assert len(structures[[]]) == len(structures[3:3]) == 0
+
+
 def test_fingerprints_tell_contents_and_selections_apart(structures):
     other = StructureList([*list(structures)[:5], Structure(np.ones((1, 3)), [1])], "six")
     prints = [

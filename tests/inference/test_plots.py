@@ -1,45 +1,89 @@
 from __future__ import annotations
 
 import matplotlib.image
-import numpy as np
 import pytest
 
+from equiformer_jax.inference import plots
 from equiformer_jax.inference.plots import plot_learning_curve, plot_parity, plot_run
-from equiformer_jax.training.evaluation import Evaluation
 from equiformer_jax.training.metrics import MetricsFile
+from tests.inference.made_up_runs import ERRORS, make_epochs, make_evaluation
+
+ENERGY = ("energy_mae_mev",)
+FOUR = (*ERRORS, "stress_mae_mev_per_cubic_angstrom", "noise_mae_angstrom")
 
 
-def epochs(count, forces=True):
-    names = ["energy_mae_mev"] + ["force_mae_mev_per_angstrom"] * forces
-    return [
-        {"kind": "epoch", "epoch": epoch, "step": 4 * epoch, "learning_rate": 1e-3 / epoch}
-        | {f"{split}_{name}": 300 / epoch for split in ("train", "validation") for name in names}
-        for epoch in range(1, count + 1)
-    ]
-
-
-def evaluation(forces=True, split="test"):
-    generator = np.random.default_rng(0)
-    energies, components = generator.normal(size=20) - 1000, generator.normal(size=(60, 3))
-    return Evaluation(
-        split=split,
-        metrics={},
-        predicted_energies=energies + 0.05,
-        reference_energies=energies,
-        predicted_forces=components * 1.1 if forces else None,
-        reference_forces=components if forces else None,
-    )
-
-
-def is_a_picture(path):
+def width(path):
+    """Of a picture with something in it, pixels."""
     pixels = matplotlib.image.imread(path)
-    return min(pixels.shape[:2]) > 300 and pixels.std() > 0.01
+    assert min(pixels.shape[:2]) > 300
+    assert pixels.std() > 0.01
+    return pixels.shape[1]
 
 
-@pytest.mark.parametrize("count", [1, 2, 40])
-@pytest.mark.parametrize("forces", [True, False])
-def test_learning_curves_are_drawn(tmp_path, count, forces):
-    assert is_a_picture(plot_learning_curve(epochs(count, forces), tmp_path / "curve.png"))
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures in the order in which they are saved."""
+    figures = []
+    save = plots.Figure.savefig
+
+    def savefig(figure, path):
+        figures.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(plots.Figure, "savefig", savefig)
+    return figures
+
+
+@pytest.mark.parametrize("count", [1, 2, 60])
+@pytest.mark.parametrize("names", [tuple(ERRORS), ENERGY])
+def test_learning_curves_are_drawn(tmp_path, count, names):
+    width(plot_learning_curve(make_epochs(count, names), tmp_path / "curve.png"))
+
+
+def test_every_error_gets_a_panel_up_to_three(tmp_path):
+    paths = [tmp_path / f"{count}.png" for count in (1, 2, 3, 4)]
+    widths = [
+        width(plot_learning_curve(make_epochs(3, FOUR[:count]), path))
+        for count, path in enumerate(paths, start=1)
+    ]
+    assert widths[1:3] == [2 * widths[0], 3 * widths[0]]
+    assert widths[3] == widths[2]
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("alpha_mae_bohr3", "Polarizability α: validation MAE 100 bohr³"),
+        ("energy_mae_ev", "Energy: validation MAE 100 eV"),
+        ("force_mae_mev_per_angstrom", "Forces: validation MAE 100 meV/Å"),
+    ],
+)
+def test_panels_are_called_after_the_metric(tmp_path, drawn, metric, title):
+    plot_learning_curve(make_epochs(3, (metric,)), tmp_path / "curve.png")
+    assert drawn[0].axes[0].get_title("left") == title
+
+
+def test_the_test_split_and_averaged_weights_are_drawn_where_they_were_measured(tmp_path, drawn):
+    records = make_epochs(6, ENERGY, ("train", "validation", "ema_validation"))
+    records[1]["test_energy_mae_mev"] = records[4]["test_energy_mae_mev"] = 200.0
+    plot_learning_curve(records, tmp_path / "curve.png")
+    lines = {line.get_label(): line.get_xdata().tolist() for line in drawn[0].axes[0].get_lines()}
+    assert lines == {
+        "train": [1, 2, 3, 4, 5, 6],
+        "validation": [1, 2, 3, 4, 5, 6],
+        "validation, averaged weights": [1, 2, 3, 4, 5, 6],
+        "test": [2, 5],
+    }
+
+
+def test_small_errors_are_told_without_exponents(tmp_path, drawn):
+    records = make_epochs(2, ("mu_mae_debye",))
+    for record, value in zip(records, (0.31, 0.29), strict=True):
+        record["train_mu_mae_debye"] = record["validation_mu_mae_debye"] = value
+    plot_learning_curve(records, tmp_path / "curve.png")
+    ticks = [text.get_text() for text in drawn[0].axes[0].get_yticklabels(which="both")]
+    assert any("0.3" in tick for tick in ticks)
+    assert not any("e" in tick for tick in ticks)
 
 
 def test_parts_of_epochs_do_not_enter_the_learning_curve(tmp_path):
@@ -47,17 +91,42 @@ def test_parts_of_epochs_do_not_enter_the_learning_curve(tmp_path):
         plot_learning_curve([{"kind": "steps", "epoch": 1}], tmp_path / "curve.png")
 
 
+def test_records_without_errors_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="records: expected a mean absolute error"):
+        plot_learning_curve(make_epochs(2, ()), tmp_path / "curve.png")
+
+
 @pytest.mark.parametrize("forces", [True, False])
 def test_parity_is_drawn(tmp_path, forces):
-    assert is_a_picture(plot_parity(evaluation(forces), tmp_path / "parity.png"))
+    width(plot_parity(make_evaluation(forces=forces), tmp_path / "parity.png"))
+
+
+def test_parity_is_told_in_the_unit_of_the_label(tmp_path, drawn):
+    evaluation = make_evaluation(forces=False, label="alpha", energy_unit="a0^3", metrics={})
+    plot_parity(evaluation, tmp_path / "parity.png")
+    axes = drawn[0].axes[0]
+    assert axes.get_title("left") == "Polarizability α: MAE 0.0500 bohr³"
+    assert axes.get_xlabel() == "reference, bohr³"
+    plot_parity(make_evaluation(), tmp_path / "parity.png")
+    axes = drawn[1].axes[0]
+    assert axes.get_title("left") == "Energy: MAE 50.0 meV"
+    assert axes.get_xlabel() == "reference − mean, eV"
+
+
+def test_many_structures_are_counted_in_cells(tmp_path, drawn):
+    plot_parity(make_evaluation(3001, forces=False), tmp_path / "parity.png")
+    assert [axes.get_ylabel() for axes in drawn[0].axes] == [
+        "prediction − mean, eV",
+        "structures in a cell",
+    ]
 
 
 @pytest.mark.parametrize(("split", "name"), [("test", "parity"), ("train", "parity_train")])
 def test_a_run_gets_both_pictures(tmp_path, split, name):
     log = MetricsFile(tmp_path)
-    for record in epochs(3):
+    for record in make_epochs(3):
         log.write(record)
-    files = plot_run(tmp_path, evaluation(split=split))
+    files = plot_run(tmp_path, make_evaluation(split=split))
     assert [file.name for file in files] == [
         "learning_curve.png",
         f"{name}.png",
@@ -68,5 +137,5 @@ def test_a_run_gets_both_pictures(tmp_path, split, name):
 
 
 def test_the_force_error_is_told_relative_to_predicting_zero():
-    assert evaluation().force_error_relative_to_zero == pytest.approx(0.1)
-    assert evaluation(forces=False).force_error_relative_to_zero is None
+    assert make_evaluation().force_error_relative_to_zero == pytest.approx(0.1)
+    assert make_evaluation(forces=False).force_error_relative_to_zero is None

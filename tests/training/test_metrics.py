@@ -29,7 +29,7 @@ def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
     log = MetricsFile(tmp_path)
     for epoch in (1, 2, 3):
         log.write(record(epoch))
-    MetricsFile(tmp_path, epochs_done=2).write(record(3, kind="steps"))
+    MetricsFile(tmp_path, steps_done=20).write(record(3, kind="steps"))
     assert read_metrics(tmp_path) == [record(1), record(2), record(3, kind="steps")]
 
 

@@ -1,23 +1,25 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import config_dict
 
 import equiformer_jax as eqf
 from equiformer_jax.data import catalog
 from equiformer_jax.training import trainer
 from equiformer_jax.training.checkpoint import Checkpoints
-from equiformer_jax.training.configuration import model_settings
+from equiformer_jax.training.compiled import CompiledPerShape
 from equiformer_jax.training.errors import (
     CheckpointMismatchError,
+    RunInterruptedError,
     TrainingDivergedError,
     WorkdirError,
 )
 from equiformer_jax.training.metrics import read_metrics
+from experiments.configs import parts
 
 EPOCHS = 3
 
@@ -47,43 +49,34 @@ def tiny_dataset():
         yield splits
 
 
-def tiny_config(**training):
-    model = eqf.get_preset(
-        "md17_l2",
-        num_layers=1,
-        num_heads=2,
-        irreps_node_embedding="4x0e+2x1e",
-        irreps_sh="1x0e+1x1e",
-        irreps_head="2x0e+1x1e",
-        irreps_mlp_mid="4x0e+2x1e",
-        irreps_feature="4x0e",
-        fc_neurons=(4,),
-        number_of_basis=4,
-        alpha_drop=0.1,
+TINY_MODEL = {
+    "num_layers": 1,
+    "num_heads": 2,
+    "irreps_node_embedding": "4x0e+2x1e",
+    "irreps_sh": "1x0e+1x1e",
+    "irreps_head": "2x0e+1x1e",
+    "irreps_mlp_mid": "4x0e+2x1e",
+    "irreps_feature": "4x0e",
+    "fc_neurons": (4,),
+    "number_of_basis": 4,
+    "alpha_drop": 0.1,
+}
+
+
+def tiny_config(**changes):
+    """Changes have dotted names, dots written as two underscores."""
+    config = parts.experiment(
+        seed=3,
+        model=parts.model("md17_l2", **TINY_MODEL),
+        data=parts.data("tiny"),
+        objective=parts.energies_and_forces(energy_weight=1.0, force_weight=10.0),
+        optimizer=parts.adamw(learning_rate=1e-2, weight_decay=1e-3),
+        schedule=parts.cosine_epochs(warmup_epochs=1),
+        training=parts.training(num_epochs=EPOCHS, batch_size=4, evaluation_batch_size=4),
     )
-    return config_dict.ConfigDict(
-        {
-            "seed": 3,
-            "model": model_settings(model),
-            "data": {"name": "tiny", "limits": {}},
-            "training": {
-                "num_epochs": EPOCHS,
-                "batch_size": 4,
-                "evaluation_batch_size": 4,
-                "learning_rate": 1e-2,
-                "warmup_epochs": 1,
-                "warmup_lr": 1e-3,
-                "min_lr": 1e-6,
-                "weight_decay": 1e-3,
-                "energy_weight": 1.0,
-                "force_weight": 10.0,
-                "force_error": "l2",
-                "log_every_steps": 0,
-                "keep_checkpoints": 2,
-                **training,
-            },
-        }
-    )
+    config.schedule.warmup_lr = 1e-3
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +89,7 @@ def finished(tiny_dataset, tmp_path_factory):
 def final_state(workdir):
     """Everything that the last checkpoint holds, keys as numbers."""
     with Checkpoints(workdir) as checkpoints:
-        restored = checkpoints._manager.restore(EPOCHS)
+        restored = checkpoints._manager.restore(checkpoints.latest_step)
 
     def numbers(leaf):
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -113,6 +106,8 @@ def test_a_run_leaves_what_it_promises(finished, tiny_dataset):
         "statistics.json",
         "metrics.jsonl",
         "checkpoints",
+        "checkpoint_digests",
+        "tensorboard",
         "test_metrics.json",
     }
     records = read_metrics(workdir)
@@ -139,6 +134,7 @@ def test_predictions_are_those_of_the_model_alone(finished, tiny_dataset):
     config = eqf.EquiformerConfig(**tiny_config().model)
     statistics = json.loads((workdir / "statistics.json").read_text())
     graphs = [eqf.build_graph(s, config.max_radius) for s in tiny_dataset["test"]]
+    assert statistics["energy_std"] > 0
     energy, forces = eqf.energy_and_forces(
         eqf.Equiformer(config),
         {"params": final_state(workdir)["params"]},
@@ -155,10 +151,10 @@ def test_an_interrupted_run_ends_with_bit_identical_weights(finished, tmp_path, 
     """Stopped in its second epoch and started again, dropout on."""
     train_one_epoch = trainer.train_one_epoch
 
-    def stopped_in_the_second_epoch(run, state, epoch, *rest):
-        if epoch == 1:
+    def stopped_in_the_second_epoch(run, state, position, *rest):
+        if position.epoch == 1:
             raise KeyboardInterrupt
-        return train_one_epoch(run, state, epoch, *rest)
+        return train_one_epoch(run, state, position, *rest)
 
     monkeypatch.setattr(trainer, "train_one_epoch", stopped_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
@@ -172,6 +168,78 @@ def test_an_interrupted_run_ends_with_bit_identical_weights(finished, tmp_path, 
     np.testing.assert_array_equal(evaluation.predicted_forces, uninterrupted.predicted_forces)
     losses = [[record["loss"] for record in read_metrics(path)] for path in (tmp_path, workdir)]
     assert losses[0] == losses[1]
+
+
+def ask_to_end_after(monkeypatch, steps):
+    """Sends SIGTERM to this process when so many steps of a run are done."""
+    original, done = CompiledPerShape.__call__, []
+
+    def counted(self, *arguments):
+        result = original(self, *arguments)
+        if self._name == "training step":
+            done.append(1)
+            if len(done) == steps:
+                signal.raise_signal(signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(CompiledPerShape, "__call__", counted)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_run_that_is_asked_to_end_saves_and_goes_on_bit_for_bit(
+    finished, tmp_path, monkeypatch, steps
+):
+    """In the middle of an epoch (two steps each) and at its end."""
+    ask_to_end_after(monkeypatch, steps)
+    with pytest.raises(RunInterruptedError, match=f"step {steps % 2} of epoch {steps // 2 + 1}"):
+        trainer.train(tiny_config(), tmp_path)
+    monkeypatch.undo()
+    trainer.train(tiny_config(), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(finished[0]))
+
+
+def test_everything_beyond_the_recipes_together(tiny_dataset, tmp_path):
+    """Average, clipping, micro-batches, freezing, references, skipping, tests on the way."""
+    config = tiny_config(
+        optimizer__ema_decay=0.9,
+        optimizer__clip_norm=1.0,
+        optimizer__freeze=("atom_embedding",),
+        normalizer__reference_energies=True,
+        normalizer__std=1.0,
+        training__accumulate=2,
+        training__skip_nonfinite=True,
+        training__test_every_epochs=2,
+        training__test_batches=1,
+        training__report="best",
+        objective__force_error="huber",
+    )
+    evaluation = trainer.train(config, tmp_path)
+    records = read_metrics(tmp_path)
+    assert all(record["skipped_steps"] == 0 for record in records)
+    assert all("ema_validation_energy_mae_mev" in record for record in records)
+    assert ["test_energy_mae_mev" in record for record in records] == [False, True, False]
+    with Checkpoints(tmp_path) as checkpoints:
+        best = checkpoints.best_step
+    by_loss = min(records, key=lambda record: record["validation_loss"])
+    assert best == by_loss["step"]
+    again = trainer.evaluate(tmp_path, "test", checkpoint="best")
+    np.testing.assert_allclose(again.predicted_energies, evaluation.predicted_energies, rtol=1e-12)
+    averaged = trainer.evaluate(tmp_path, "test", average=True)
+    assert not np.allclose(averaged.predicted_energies, again.predicted_energies, rtol=1e-9)
+
+
+def test_a_run_can_start_from_the_weights_of_another(finished, tmp_path, capsys):
+    workdir, evaluation = finished
+    standing_still = {
+        "schedule__warmup_lr": 0.0,
+        "schedule__min_lr": 0.0,
+        "optimizer__learning_rate": 0.0,
+        "training__num_epochs": 1,
+    }
+    config = tiny_config(training__start_from=str(workdir), **standing_still)
+    again = trainer.train(config, tmp_path)
+    assert f"starting from the weights of {workdir}" in capsys.readouterr().out
+    np.testing.assert_allclose(again.predicted_energies, evaluation.predicted_energies, rtol=1e-12)
 
 
 def test_a_finished_run_says_so_and_evaluates_again(finished, capsys):
@@ -193,9 +261,9 @@ def test_a_workdir_is_all_that_an_evaluation_needs(finished, split):
 
 
 def test_another_configuration_is_refused_before_any_data_are_read(finished):
-    config = tiny_config(learning_rate=5e-3)
+    config = tiny_config(optimizer__learning_rate=5e-3)
     config.data.name = "never read"
-    with pytest.raises(CheckpointMismatchError, match=r"training\.learning_rate") as error:
+    with pytest.raises(CheckpointMismatchError, match=r"optimizer\.learning_rate") as error:
         trainer.train(config, finished[0])
     assert "data.name" in str(error.value)
 
@@ -205,19 +273,20 @@ def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(
 ):
     train_one_epoch = trainer.train_one_epoch
 
-    def with_a_broken_weight_later(run, state, epoch, *rest):
-        if epoch == 2:
+    def with_a_broken_weight_later(run, state, position, *rest):
+        if position.epoch == 2:
             params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
             state = state.replace(params=params)
-        return train_one_epoch(run, state, epoch, *rest)
+        return train_one_epoch(run, state, position, *rest)
 
     monkeypatch.setattr(trainer, "train_one_epoch", with_a_broken_weight_later)
-    with pytest.raises(TrainingDivergedError, match=r"step 4 \(epoch 3\).*checkpoints/2"):
-        trainer.train(tiny_config(log_every_steps=1), tmp_path)
+    with pytest.raises(TrainingDivergedError, match=r"step 4 \(epoch 3\).*checkpoints/4") as error:
+        trainer.train(tiny_config(training__log_every_steps=1), tmp_path)
+    assert str(error.value).count("tiny, train: structure") == 4
 
 
 def test_progress_is_told_inside_an_epoch_where_asked_for(tiny_dataset, tmp_path, capsys):
-    trainer.train(tiny_config(log_every_steps=1), tmp_path)
+    trainer.train(tiny_config(training__log_every_steps=1), tmp_path)
     kinds = [record["kind"] for record in read_metrics(tmp_path)]
     assert kinds == ["steps", "epoch"] * EPOCHS
     lines = capsys.readouterr().out

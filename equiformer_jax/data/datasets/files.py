@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 from equiformer_jax.data.datasets.places import existing, take
-from equiformer_jax.data.readers.ase_database import read_ase_database
 from equiformer_jax.data.readers.ase_files import read_ase
 from equiformer_jax.data.readers.label_keys import LabelKeys
 from equiformer_jax.data.splits import block_split, permutation_split
 from equiformer_jax.data.structures import StructureSequence
 
 ORDERS = ("random", "blocks")
-_DATABASES = (".db", ".aselmdb")
 # Of each of the splits that have no file of their own.
 _HELD_OUT = 0.1
 # Frames between blocks, as a share of the trajectory.
@@ -52,7 +49,9 @@ def load_files(
         raise ValueError(f"data.options.order={order!r}; known are {list(ORDERS)}")
     labels = _label_keys(keys)
     given = {"train": train, "validation": validation, "test": test}
-    files = {split: _read(existing(file, split), labels) for split, file in given.items() if file}
+    files = {
+        split: read_ase(existing(file, split), labels) for split, file in given.items() if file
+    }
     missing = [split for split in given if split not in files]
     if missing:
         divided = _divided(files["train"], missing, order, split_seed)
@@ -88,7 +87,3 @@ def _label_keys(keys: dict[str, Any]) -> LabelKeys:
 
 def _none_or(value: Any) -> Any:
     return None if value == "none" else value
-
-
-def _read(path: pathlib.Path, keys: LabelKeys) -> StructureSequence:
-    return read_ase_database(path, keys) if path.suffix in _DATABASES else read_ase(path, keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from equiformer_jax.data.datasets.places import existing, locate, take
 from equiformer_jax.data.download.archive import unpack
+from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.readers.md17 import (
     MD17_COUPLED_CLUSTER_FILES,
     MD17_FILES,
@@ -57,6 +58,8 @@ def load_rmd17(
 ) -> Splits:
     """950 training frames, 50 validation frames and 1,000 test frames of an official split.
 
+    An archive is unpacked once, into a folder beside it.
+
     Args:
       molecule: a key of `RMD17_MOLECULES`.
       split: which of the five, from 1.
@@ -65,12 +68,17 @@ def load_rmd17(
       download: fetch what is not there.
 
     Raises:
-      ValueError: the molecule or the split is unknown.
+      ValueError: the molecule or the split is unknown, or the file is that of one molecule alone.
     """
     _check_known("molecule", molecule, RMD17_MOLECULES)
     path = existing(file, "file") if file else locate("rmd17", directory, download)
+    if path.suffix == ".npz":
+        raise ValueError(
+            f"data.options.file: {path} has no official split; expected the public archive or the "
+            "folder that it was unpacked to"
+        )
     if path.is_file():
-        path = unpack(path, path.with_name("unpacked")) / "rmd17"
+        path = unpack(path, path.with_name(f"{path.name}.unpacked"))
     frames = read_rmd17(path, molecule)
     official = read_rmd17_split(path, split, len(frames))
     return take(frames, csv_split(official["train"], official["test"], NUM_VALIDATION))
@@ -96,10 +104,14 @@ def load_md22(
 
     Raises:
       ValueError: the system is unknown.
+      DataError: the file is that of another system.
     """
     _check_known("system", system, MD22_SYSTEMS)
     path = existing(file, "file") if file else locate(f"md22/{system}", directory, download)
     frames = read_md22(path)
+    expected, found = MD22_SYSTEMS[system].num_atoms, len(frames.atomic_numbers)
+    if found != expected:
+        raise DataError(path, f"frames of {found} atoms; expected the {expected} of {system}")
     return take(frames, permutation_split(len(frames), num_train, num_validation))
 
 

@@ -10,6 +10,7 @@ from equiformer_jax.data.download.cache import data_folder
 from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.minimum_image import relaxation_displacements
 from equiformer_jax.data.readers.oc20 import read_oc20_is2re, read_oc20_s2ef
+from equiformer_jax.data.readers.oc20_extxyz import read_oc20_s2ef_extxyz
 from equiformer_jax.data.structures import StructureSequence, digest
 from equiformer_jax.structure import Structure
 
@@ -104,15 +105,24 @@ def load_oc20_s2ef(train: str, validation: str, test: str | None = None) -> Spli
     """Structures of relaxations with energies and forces.
 
     Args:
-      train: file or folder of LMDB files.
+      train: file or folder of LMDB files, or of `.extxyz` or `.extxyz.xz` files, as the public
+        archives unpack.
       validation: likewise.
       test: likewise; if not given, the validation split.
 
     Raises:
       FileNotFoundError: a file is not there.
+      DataError: a file is damaged or does not hold what it should.
     """
     places = {"train": train, "validation": validation, "test": test or validation}
-    return {split: read_oc20_s2ef(existing(place, split)) for split, place in places.items()}
+    return {split: _read_s2ef(existing(place, split)) for split, place in places.items()}
+
+
+def _read_s2ef(path: pathlib.Path) -> StructureSequence:
+    files = [path] if path.is_file() else path.iterdir()
+    if any(file.name.endswith((".extxyz", ".extxyz.xz")) for file in files):
+        return read_oc20_s2ef_extxyz(path)
+    return read_oc20_s2ef(path)
 
 
 def _place(given: str | None, published: pathlib.Path, split: str) -> pathlib.Path:

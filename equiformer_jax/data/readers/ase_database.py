@@ -15,6 +15,7 @@ from ase.db.core import parse_selection
 from ase.db.row import AtomsRow
 
 from equiformer_jax.data.errors import DataError
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.label_keys import LabelKeys
 from equiformer_jax.data.readers.labeled_atoms import AtomsConverter, describe_failure
 from equiformer_jax.data.structures import StructureSequence, file_fingerprint
@@ -129,7 +130,10 @@ def read_ase_database(
         else:
             ids = _find_rows(path, *wanted)
     except Exception as error:
-        raise DataError(path, f"not an ASE database: {describe_failure(error)}") from error
+        with path.open("rb") as file:
+            found = describe_format(file.read(HEAD_SIZE))
+        message = f"not an ASE database; this is {found}: {describe_failure(error)}"
+        raise DataError(path, message) from error
     if not ids:
         chosen = "" if selection is None else f" that fit {selection!r}"
         raise DataError(path, f"no rows{chosen} in this database")

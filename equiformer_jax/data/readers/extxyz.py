@@ -13,10 +13,10 @@ import numpy as np
 from ase.io.extxyz import PROPERTY_NAME_MAP, read_xyz
 
 from equiformer_jax.data.errors import DataError
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.frame_index import select_frames
 from equiformer_jax.data.readers.label_keys import LabelKeys
 from equiformer_jax.data.readers.labeled_atoms import AtomsConverter, describe_failure
-from equiformer_jax.data.readers.npz_file import describe_format
 from equiformer_jax.data.structures import StructureSequence, file_fingerprint
 from equiformer_jax.structure import Structure
 
@@ -145,6 +145,6 @@ def _number_of_atoms(path: pathlib.Path, frame: int, line: bytes) -> int:
         hint = f"; does frame {frame - 1} have as many atoms as it says?"
     else:
         with open(path, "rb") as file:
-            hint = f" (this is {describe_format(file.read(512))})"
+            hint = f" (this is {describe_format(file.read(HEAD_SIZE))})"
     message = f"expected the number of atoms, got {found!r}{hint}"
     raise DataError(path, message, record=f"frame {frame}")

@@ -13,6 +13,7 @@ import struct
 from typing import NamedTuple
 
 from equiformer_jax.data.errors import DataError
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 
 _MAGIC = 0xBEEFC0DE
 _META_FLAG = 0x08
@@ -22,20 +23,6 @@ _META_FLAG = 0x08
 _META_PAGE = struct.Struct("<QHH4xIIQQI92xQQ")
 
 _PAGE_SIZES = tuple(2**power for power in range(8, 17))
-
-# How a file starts that somebody may take for an LMDB file.
-_STARTS = (
-    (b"\x1f\x8b", "a gzip archive, to be unpacked first"),
-    (b"\xfd7zXZ\x00", "an xz archive, to be unpacked first"),
-    (b"PK\x03\x04", "a zip archive or an npz file"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"SQLite format 3", "an SQLite database"),
-    (b"version https://git-lfs", "a Git LFS pointer in place of the file"),
-    (b"\x80", "a bare pickle"),
-    (b"<", "a web page"),
-    (b"\x00" * 64, "a file of zeros, perhaps an unfinished download"),
-)
-_TAR_MARK = slice(257, 262)
 
 
 class _Meta(NamedTuple):
@@ -60,10 +47,11 @@ def check_lmdb_file(path: str | os.PathLike[str]) -> None:
     """
     size = pathlib.Path(path).stat().st_size
     with open(path, "rb") as file:
-        start = file.read(512)
+        start = file.read(HEAD_SIZE)
         first = _read_meta(start)
         if first is None:
-            raise DataError(path, f"expected an LMDB file, but it looks like {looks_like(start)}")
+            found = describe_format(start)
+            raise DataError(path, f"expected an LMDB file of a 64-bit machine; this is {found}")
         file.seek(first.page_size)
         second = _read_meta(file.read(_META_PAGE.size))
     if second is None:
@@ -74,23 +62,6 @@ def check_lmdb_file(path: str | os.PathLike[str]) -> None:
         raise DataError(
             path, f"truncated: it has {size} bytes of the {expected} that its meta page announces"
         )
-
-
-def looks_like(start: bytes) -> str:
-    """Names the kind of a file, as far as its first bytes tell.
-
-    Args:
-      start: the first 512 bytes, or all.
-    """
-    if not start:
-        return "an empty file"
-    for prefix, kind in _STARTS:
-        if start.startswith(prefix):
-            return kind
-    if start[_TAR_MARK] == b"ustar":
-        return "a tar archive, to be unpacked first"
-    is_text = all(byte >= 32 or byte in b"\t\r\n" for byte in start)
-    return f"text that starts with {start[:30]!r}" if is_text else f"a file of {start[:8].hex(' ')}"
 
 
 def _read_meta(page: bytes) -> _Meta | None:

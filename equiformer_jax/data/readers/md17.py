@@ -13,8 +13,9 @@ import zipfile
 from collections.abc import Iterable
 
 from equiformer_jax.data.errors import DataError
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.frames import FrameKeys, FrameSequence
-from equiformer_jax.data.readers.npz_file import describe_format, read_npz, read_npz_content
+from equiformer_jax.data.readers.npz_file import read_npz, read_npz_content
 from equiformer_jax.data.structures import file_fingerprint
 from equiformer_jax.data.units import EV_PER_KCAL_MOL
 
@@ -110,7 +111,7 @@ def _archive_contents(path: pathlib.Path) -> dict[str, bytes]:
         # What is raised depends on where the archive is damaged (BadZipFile, zlib.error, ...).
         except Exception as error:
             file.seek(0)
-            found = describe_format(file.read(512))
+            found = describe_format(file.read(HEAD_SIZE))
             raise DataError(
                 path, f"expected a whole zip archive; this is {found}: {error}"
             ) from error

@@ -16,8 +16,9 @@ import numpy as np
 from ase.io.extxyz import read_xyz
 
 from equiformer_jax.data.errors import DataError
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.frames import FrameKeys, FrameSequence
-from equiformer_jax.data.readers.npz_file import describe_format
+from equiformer_jax.data.readers.labeled_atoms import describe_failure
 from equiformer_jax.data.structures import file_fingerprint
 from equiformer_jax.data.units import EV_PER_KCAL_MOL
 
@@ -74,7 +75,7 @@ def _frame_texts(path: str | os.PathLike[str], file: TextIO) -> Iterator[str]:
             continue
         if not line.strip().isdecimal():
             with open(path, "rb") as content:
-                found = describe_format(content.read(512))
+                found = describe_format(content.read(HEAD_SIZE))
             raise _error(
                 path,
                 frame,
@@ -97,7 +98,8 @@ def _atoms(path: str | os.PathLike[str], frame: int, text: str) -> ase.Atoms:
         return atoms
     # ASE raises whatever happens on the way (KeyError for an unknown element, XYZError, ...).
     except Exception as error:
-        raise _error(path, frame, None, f"{type(error).__name__}: {error}") from error
+        message = f"not a frame of an extxyz file: {describe_failure(error)}"
+        raise _error(path, frame, None, message) from error
 
 
 def _energy(path: str | os.PathLike[str], frame: int, atoms: ase.Atoms) -> float:

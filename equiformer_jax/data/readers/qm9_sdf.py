@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from equiformer_jax.data.errors import DataError
-from equiformer_jax.data.readers.npz_file import describe_format
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.qm9_molecules import (
     MoleculeCollector,
     QM9Molecules,
@@ -87,7 +87,7 @@ def read_qm9_zip(path: str | os.PathLike[str], target: str | int | None = None) 
                 return _read(sdf, f"{path}/{SDF_NAME}", table, f"{path}/{CSV_NAME}", target)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raw.seek(0)
-            found = describe_format(raw.read(512))
+            found = describe_format(raw.read(HEAD_SIZE))
             message = f"expected a zip archive, but this is {found}, or cut off ({error})"
             raise DataError(path, message) from error
 
@@ -181,6 +181,7 @@ def _read_table(lines: Iterable[str], file: str) -> tuple[list[str], np.ndarray]
         raise DataError(file, f"expected the header {_HEADER}, got '{header[:60]}'")
     names: list[str] = []
     labels = array.array("d")
+    row = "\n"
     for row in rows:
         fields = row.strip().split(",")
         if len(fields) != 1 + len(PUBLISHED_COLUMNS):
@@ -191,4 +192,17 @@ def _read_table(lines: Iterable[str], file: str) -> tuple[list[str], np.ndarray]
         except ValueError as error:
             raise number_error(file, fields[0], PUBLISHED_COLUMNS, fields[1:]) from error
         names.append(fields[0])
-    return names, np.array(labels, np.float64).reshape(-1, len(PUBLISHED_COLUMNS))
+    if not row.endswith("\n"):  # digits may be missing, too
+        raise DataError(
+            file, "the last row has no line break: the file is cut off", record=names[-1]
+        )
+    table = np.array(labels, np.float64).reshape(-1, len(PUBLISHED_COLUMNS))
+    _check_finite(table, names, file)
+    return names, table
+
+
+def _check_finite(table: np.ndarray, names: list[str], file: str) -> None:
+    rows, columns = np.nonzero(~np.isfinite(table))
+    if len(rows):
+        name, field = names[rows[0]], PUBLISHED_COLUMNS[columns[0]]
+        raise DataError(file, f"not finite: {table[rows[0], columns[0]]}", record=name, field=field)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from equiformer_jax.data.errors import DataError
-from equiformer_jax.data.readers.npz_file import describe_format
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.qm9_molecules import (
     MoleculeCollector,
     QM9Molecules,
@@ -80,7 +80,7 @@ def read_qm9_tar(path: str | os.PathLike[str], target: str | int | None = None) 
                 return molecules
         except (tarfile.TarError, EOFError, OSError) as error:
             raw.seek(0)
-            found = describe_format(raw.read(512))
+            found = describe_format(raw.read(HEAD_SIZE))
             message = f"expected a tar.bz2 archive, but this is {found}, or cut off ({error})"
             raise DataError(path, message) from error
 

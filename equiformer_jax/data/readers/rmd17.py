@@ -17,8 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from equiformer_jax.data.errors import DataError
+from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.frames import FrameKeys, FrameSequence
-from equiformer_jax.data.readers.npz_file import describe_format, read_npz, read_npz_content
+from equiformer_jax.data.readers.npz_file import read_npz, read_npz_content
 from equiformer_jax.data.structures import file_fingerprint
 from equiformer_jax.data.units import EV_PER_KCAL_MOL
 
@@ -150,7 +151,7 @@ def _archive_contents(path: pathlib.Path, members: Sequence[str]) -> list[bytes]
         # What is raised depends on where the archive is damaged (ReadError, EOFError, OSError, ...)
         except Exception as error:
             file.seek(0)
-            found = describe_format(file.read(512))
+            found = describe_format(file.read(HEAD_SIZE))
             raise DataError(
                 path, f"expected a whole tar archive; this is {found}: {error}"
             ) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ase.db
 import ase.io
 import numpy as np
 import pytest
@@ -60,6 +61,15 @@ def test_names_and_units_of_labels_are_options(trajectory):
     first = load_files(trajectory, order="blocks", **KEYS)["train"][1]
     np.testing.assert_allclose(first.energy, 27.211386, rtol=1e-6)
     assert load_files(trajectory, energy="none")["train"][0].energy is None
+
+
+def test_a_database_is_read_like_any_other_file(tmp_path):
+    with ase.db.connect(tmp_path / "water.db") as database:
+        for number in range(20):
+            atoms = ase.Atoms("HO", positions=[[0, 0, 0], [0, 0, 1]])
+            database.write(atoms, REF_energy=float(number))
+    splits = load_files(str(tmp_path / "water.db"), order="blocks", **KEYS)
+    assert numbers(splits["test"]) == [18, 19]
 
 
 @pytest.mark.parametrize(

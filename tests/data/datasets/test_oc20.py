@@ -53,10 +53,27 @@ def test_an_unknown_subset_is_refused():
         load_oc20_is2re(subset="1M")
 
 
-def test_s2ef_validates_on_its_test_split_if_there_is_no_other(tmp_path):
-    path = write(tmp_path / "a.lmdb", oc20_fields())
-    splits = load_oc20_s2ef(path, path)
-    assert list(splits) == ["train", "validation", "test"]
+def test_s2ef_tests_on_its_validation_split_if_there_is_no_other(tmp_path):
+    train = write(tmp_path / "a.lmdb", oc20_fields())
+    validation = write(tmp_path / "b.lmdb", oc20_fields(seed=1), oc20_fields(seed=2))
+    splits = load_oc20_s2ef(train, validation)
+    assert {name: len(part) for name, part in splits.items()} == {
+        "train": 1,
+        "validation": 2,
+        "test": 2,
+    }
+    assert splits["test"].name_of(1) == f"{validation}: record 1"
+
+
+def test_s2ef_is_read_from_the_archives_as_they_unpack(tmp_path):
+    (tmp_path / "s2ef").mkdir()
+    (tmp_path / "s2ef" / "0.txt").write_text("random7,frame3,-0.25\n")
+    (tmp_path / "s2ef" / "0.extxyz").write_text(
+        '2\nLattice="9 0 0 0 9 0 0 0 9" pbc="T T T" energy=-1.0 Properties=species:S:1:pos:R:3:'
+        "move_mask:L:1:tags:I:1:forces:R:3\nPt 0 0 0 F 1 0 0 0\nO 0 0 2 T 2 0 0 0\n"
+    )
+    splits = load_oc20_s2ef(str(tmp_path / "s2ef"), str(tmp_path / "s2ef" / "0.extxyz"))
+    assert [part[0].energy for part in splits.values()] == [-0.75] * 3
 
 
 @needs_real_data

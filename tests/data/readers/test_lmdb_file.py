@@ -161,18 +161,11 @@ def test_a_file_that_is_cut_after_it_was_pickled_is_refused(path):
 
 OTHER_FILES = {
     "empty": (b"", "an empty file"),
-    "gzip": (b"\x1f\x8b" + bytes(600), "a gzip archive, to be unpacked"),
-    "xz": (b"\xfd7zXZ\x00" + bytes(600), "an xz archive"),
-    "npz": (b"PK\x03\x04" + bytes(600), "a zip archive or an npz file"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(600), "an HDF5 file"),
-    "sqlite": (b"SQLite format 3\x00" + bytes(600), "an SQLite database"),
-    "tar": (b"name".ljust(257, b"\x00") + b"ustar" + bytes(600), "a tar archive"),
-    "pickle": (pickle.dumps([1], 4), "a bare pickle"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-    "html": (b"<!DOCTYPE html><html>404</html>", "a web page"),
+    "gzip": (b"\x1f\x8b" + bytes(600), "a gzip archive"),
     "zeros": (bytes(9000), "a file of zeros"),
-    "text": (b"3\nLattice=...\n", r"text that starts with b'3\\nLattice"),
-    "noise": (b"\x01\xff\x02" * 300, "a file of 01 ff 02 01 ff 02 01 ff"),
+    "html": (b"<!DOCTYPE html><html>404</html>", "a web page"),
+    "noise": (b"\x01\xff\x02" * 300, "a file of an unknown format"),
+    "of a 32-bit machine": (bytes(12) + b"\xde\xc0\xef\xbe" + bytes(600), "a file of an unknown"),
 }
 
 
@@ -181,7 +174,7 @@ def test_what_is_no_lmdb_file_is_recognized(name, tmp_path):
     content, kind = OTHER_FILES[name]
     file = tmp_path / "data.lmdb"
     file.write_bytes(content)
-    with pytest.raises(DataError, match=rf"data.lmdb: expected an LMDB file, .* like {kind}"):
+    with pytest.raises(DataError, match=rf"data.lmdb: expected an LMDB file .*; this is {kind}"):
         LmdbRecords(file)
 
 

@@ -3,12 +3,11 @@ from __future__ import annotations
 import io
 import zipfile
 
-import lmdb
 import numpy as np
 import pytest
 
 from equiformer_jax.data.errors import DataError
-from equiformer_jax.data.readers.npz_file import describe_format, read_npz, read_npz_content
+from equiformer_jax.data.readers.npz_file import read_npz, read_npz_content
 
 
 def save(path, **arrays):
@@ -93,14 +92,8 @@ def test_a_damaged_header_is_named(tmp_path):
     [
         (b"", "an empty file"),
         (b"21\nEnergy=1.0\n", "a text file that begins with '21'"),
-        ("Å".encode() * 300, "a text file"),
         (b"<!DOCTYPE html>", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(9), "an HDF5 file"),
-        (b"BZh91AY", "a bzip2 archive"),
-        (b"\x80\x04\x95", "a Python pickle"),
-        (bytes(257) + b"ustar", "a tar archive"),
-        (b"\x01\x02\x03\xff", r"an unknown format that begins with the bytes b'\\x01\\x02"),
+        (b"\x01\x02\x03\xff", "an unknown format"),
     ],
 )
 def test_files_of_other_formats_are_recognized(tmp_path, content, found):
@@ -109,17 +102,7 @@ def test_files_of_other_formats_are_recognized(tmp_path, content, found):
     fails(path, f"expected an .npz file, but this is .*{found}")
 
 
-def test_an_lmdb_database_is_recognized(tmp_path):
-    path = tmp_path / "data.npz"
-    lmdb.open(str(path), subdir=False).close()
-    fails(path, "this is an LMDB database")
-
-
 def test_a_single_array_is_recognized(tmp_path):
     with open(tmp_path / "c.npz", "wb") as file:
         np.save(file, np.zeros(3))
     fails(tmp_path / "c.npz", "this is a single NumPy array")
-
-
-def test_a_character_cut_at_the_end_is_still_text():
-    assert describe_format("aÅ".encode()[:2]).startswith("a text file")

@@ -1,0 +1,153 @@
+"""`load`: from the directory of a run to a `Potential`, without the data that it was trained on."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from equiformer_jax.data.normalizer import Normalizer
+from equiformer_jax.data.readers.qm9_targets import find_target
+from equiformer_jax.data.statistics import DatasetStatistics
+from equiformer_jax.graph import batch_graphs, build_graph
+from equiformer_jax.inference.potential import MAX_EDGES_PER_BATCH, Meaning, Potential, Say
+from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.models.equiformer import Equiformer
+from equiformer_jax.structure import Structure
+from equiformer_jax.training.checkpoint import DIRECTORY, Checkpoints
+from equiformer_jax.training.configuration import model_from_settings
+from equiformer_jax.training.errors import CheckpointDamagedError, WorkdirError
+from equiformer_jax.training.state import Params
+
+# Objectives whose label is the energy of a structure as it is, and so the potential of its forces.
+_WITH_FORCES = ("energy_forces", "denoising")
+
+
+def load(
+    path: str | os.PathLike[str],
+    checkpoint: str | int = "best",
+    average: bool = False,
+    *,
+    with_forces: bool | None = None,
+    max_edges_per_batch: int = MAX_EDGES_PER_BATCH,
+    say: Say | None = None,
+) -> Potential:
+    """Loads what a training has learned, ready to be called with structures.
+
+    Nothing else is needed than the directory: standardization and the rest of the configuration are
+    in each checkpoint.
+
+    Args:
+      path: workdir of a run, or one of the directories in its `checkpoints`, which then says which
+        checkpoint to take.
+      checkpoint: `best` (the lowest loss on the validation split), `latest`, or the number of
+        training steps after which it was written. Where no checkpoint has been validated yet,
+        `best` is the latest.
+      average: take the moving average of the weights, of a run that keeps one
+        (`config.optimizer.ema_decay`), instead of the weights themselves.
+      with_forces: as for `Potential`.
+      max_edges_per_batch: as for `Potential`.
+      say: prints a line, told which weights these are and about compilations.
+
+    Raises:
+      WorkdirError: this is not the workdir of a run, or it has no such checkpoint.
+      CheckpointFormatError: another version of the package wrote it, in another format.
+      CheckpointDamagedError: it is damaged; names the file.
+      MissingAverageError: the run keeps no average.
+      ValueError: `checkpoint` is none of these, or contradicts the path.
+    """
+    workdir, wanted = _locate(path, checkpoint)
+    if not (workdir / DIRECTORY).is_dir():  # opening would create it
+        raise WorkdirError(f"{workdir} is not the workdir of a run: it has no {DIRECTORY}")
+    with Checkpoints(workdir, say=say or warnings.warn) as checkpoints:
+        step = _choose(checkpoints, wanted)
+        if (damage := checkpoints.damage(step)) is not None:
+            raise CheckpointDamagedError(f"{checkpoints.path(step)} is damaged: {damage}")
+        record = checkpoints.read_record(step)
+        config = model_from_settings(record.config["model"])
+        params = checkpoints.restore_params(step, _template(config), average=average)
+        if say:
+            kind = "moving average of the weights" if average else "weights"
+            say(f"{kind} after {step:,} steps from {checkpoints.path(step)}")
+    return Potential(
+        config,
+        params,
+        _meaning(record.config, record.statistics),
+        with_forces=with_forces,
+        max_edges_per_batch=max_edges_per_batch,
+        say=say,
+    )
+
+
+def _locate(path: str | os.PathLike[str], checkpoint: str | int) -> tuple[pathlib.Path, str | int]:
+    """The workdir, and which of its checkpoints is meant."""
+    found = pathlib.Path(path).expanduser().resolve()
+    if not found.is_dir():
+        raise WorkdirError(f"{found} is not the workdir of a run: there is no such directory")
+    is_step = found.parent.name == DIRECTORY and found.name.isdecimal()
+    if not is_step:
+        return found, checkpoint
+    if checkpoint not in ("best", int(found.name)):
+        raise ValueError(
+            f"checkpoint={checkpoint!r}, but the path is that of checkpoint {found.name}; "
+            "give the workdir to choose another one"
+        )
+    return found.parent.parent, int(found.name)
+
+
+def _choose(checkpoints: Checkpoints, wanted: str | int) -> int:
+    """The steps done by the checkpoint that is meant."""
+    if wanted == "best":
+        best = checkpoints.best_step
+        step = checkpoints.latest_step if best is None else best
+    elif wanted == "latest":
+        step = checkpoints.latest_step
+    elif isinstance(wanted, int) and not isinstance(wanted, bool):
+        if not checkpoints.path(wanted).is_dir():
+            there = sorted(int(p.name) for p in checkpoints.directory.glob("[0-9]*") if p.is_dir())
+            raise WorkdirError(f"{checkpoints.directory} has no checkpoint {wanted}, only {there}")
+        step = wanted
+    else:
+        raise ValueError(
+            f"checkpoint={wanted!r}; expected 'best', 'latest' or a number of training steps"
+        )
+    if step is None:
+        raise WorkdirError(f"{checkpoints.directory} holds no checkpoint yet; train first")
+    return step
+
+
+def _template(config: EquiformerConfig) -> Params:
+    """Shapes, types and place of the parameters of a model."""
+    ones = np.ones(2, np.int32)
+    pair = Structure(np.eye(2, 3), ones, tags=ones)
+    graph = batch_graphs([build_graph(pair, cutoff=2.0)])
+    shapes = jax.eval_shape(Equiformer(config).init, jax.random.key(0), graph)["params"]
+    device = SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
+    )
+
+
+def _meaning(config: Mapping[str, Any], statistics: DatasetStatistics) -> Meaning:
+    """What the numbers of a run's model mean."""
+    kind = config["objective"]["kind"]
+    label, unit = "energy", "eV"
+    if config["data"]["name"] == "qm9":
+        target = find_target(config["data"]["options"]["target"])
+        label, unit = target.name, target.unit
+    elif kind == "relaxation":
+        label = "relaxed_energy"
+    return Meaning(
+        normalizer=Normalizer.from_settings(config["normalizer"], statistics),
+        label=label,
+        unit=unit,
+        has_forces=kind in _WITH_FORCES,
+        displacement_std=config["objective"].get("displacement_std"),
+        elements=statistics.element_counts,
+    )

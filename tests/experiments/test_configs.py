@@ -1,0 +1,188 @@
+"""Every configuration can be built, and one training step of a small version of each kind taken."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from equiformer_jax.data import catalog
+from equiformer_jax.data.readers.rmd17 import RMD17_MOLECULES
+from equiformer_jax.models.presets import get_preset
+from equiformer_jax.structure import Structure
+from equiformer_jax.training import recipe, trainer
+from equiformer_jax.training.configuration import model_from_settings
+from equiformer_jax.training.metrics import read_metrics
+from experiments.configs import extxyz, md17, md22, oc20_is2re, parts, qm9, quickstart, rmd17
+
+ARGUMENTS = {
+    quickstart: [None],
+    md17: [
+        f"{molecule}{options}"
+        for molecule in md17.RECIPES
+        for options in ("", ",lmax=3", ",dens", ",lmax=3,dens", ",variant=linear")
+    ]
+    + ["aspirin,variant=dot_product"],
+    rmd17: [f"{molecule},split={k}" for k, molecule in enumerate(RMD17_MOLECULES, start=1)],
+    md22: [f"{system},lmax={lmax}" for system in md22.RECIPES for lmax in (2, 3)],
+    qm9: [*qm9.RECIPES, "alpha,variant=linear", "gap,variant=dot_product"],
+    oc20_is2re: [*oc20_is2re.RECIPES, "nonlinear,subset=100k"],
+    extxyz: ["train.xyz", "train.xyz,test=test.xyz,order=blocks,preset=md17_l3"],
+}
+LENGTH = recipe.RunLength(num_epochs=30, steps_per_epoch=10)
+
+
+def build(module, argument):
+    return module.get_config() if argument is None else module.get_config(argument)
+
+
+@pytest.mark.parametrize(
+    ("module", "argument"),
+    [(module, argument) for module, arguments in ARGUMENTS.items() for argument in arguments],
+    ids=lambda value: getattr(value, "__name__", str(value)).rpartition(".")[2],
+)
+def test_every_part_of_every_configuration_is_understood(module, argument):
+    config = build(module, argument)
+    model_from_settings(config.model)
+    augmentation = recipe.build_augmentation(config.get("augmentation"))
+    recipe.build_objective(config.objective, 2.0, LENGTH, augmentation)
+    schedule = recipe.build_schedule(config.schedule, config.optimizer.learning_rate, LENGTH)
+    recipe.build_optimizer(config.optimizer, schedule)
+    assert recipe.build_average(config.optimizer) is None
+    catalog._check_options(config.data.name, dict(config.data.options.items()))
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "message"),
+    [
+        (md17, "water", "molecule='water'; known are"),
+        (md17, "aspirin,lmax=4", r"lmax=4; known are \[2, 3\]"),
+        (md17, "aspirin,lmax=x", "lmax='x'; expected int"),
+        (md17, "aspirin,epochs=3", "unknown option 'epochs'"),
+        (md17, "aspirin,dens=perhaps", "expected true or false"),
+        (md17, "aspirin,lmax=3,variant=linear", "variant='linear'"),
+        (qm9, "beta", "target='beta'"),
+        (md22, "DNA", "system='DNA'"),
+        (rmd17, "water", "molecule='water'"),
+        (oc20_is2re, "quadratic", "recipe='quadratic'"),
+    ],
+)
+def test_a_mistyped_argument_is_named(module, argument, message):
+    with pytest.raises(ValueError, match=message):
+        module.get_config(argument)
+
+
+def test_arguments_of_every_type():
+    defaults = {"name": "a", "count": 2, "flag": False}
+    assert parts.parse_argument(None, "name", **defaults) == defaults
+    assert parts.parse_argument("b,flag,count=5", "name", **defaults) == {
+        "name": "b",
+        "count": 5,
+        "flag": True,
+    }
+    assert parts.parse_argument("flag=false", "name", **defaults)["flag"] is False
+
+
+def test_fields_that_are_not_given_do_not_share_a_value():
+    config = qm9.get_config("alpha")
+    config.normalizer.std = 2.0
+    assert config.normalizer.mean is None
+
+
+# ---- One step of each kind
+
+SE3 = {
+    "irreps_node_embedding": "4x0e+2x1e",
+    "irreps_sh": "1x0e+1x1e",
+    "irreps_head": "2x0e+1x1e",
+    "irreps_mlp_mid": "4x0e+2x1e",
+}
+E3 = {
+    "irreps_node_embedding": "4x0e+2x0o+2x1e+2x1o",
+    "irreps_sh": "1x0e+1x1o",
+    "irreps_head": "2x0e+1x0o+1x1e+1x1o",
+    "irreps_mlp_mid": "4x0e+2x0o+2x1e+2x1o",
+}
+STEPPED = [
+    (md17, "aspirin"),
+    (md17, "ethanol,variant=linear"),
+    (md17, "uracil,variant=dot_product"),
+    (md17, "toluene,dens"),
+    (qm9, "alpha"),
+    (qm9, "r2"),
+    (qm9, "u0"),
+    (qm9, "cv,variant=dot_product"),
+    (oc20_is2re, "linear"),
+    (oc20_is2re, "e3"),
+    (oc20_is2re, "dot_product"),
+    (oc20_is2re, "aux_100k"),
+    (oc20_is2re, "blocks18"),
+]
+
+
+def small(config):
+    """The same recipe with a network of a few channels, on made-up data."""
+    both_parities = "o" in config.model.irreps_node_embedding
+    fields = dict(E3 if both_parities else SE3)
+    has_vectors = "1e" in config.model.irreps_feature or "1o" in config.model.irreps_feature
+    fields["irreps_feature"] = "6x0e+3x1e" if has_vectors else "6x0e"
+    if config.model.irreps_pre_attn is not None:
+        fields["irreps_pre_attn"] = fields["irreps_node_embedding"]
+    if config.model.use_force_encoding:
+        fields["irreps_equivariant_inputs"] = "1x0e+1x1e"
+    fields |= {"num_layers": 2, "num_heads": 2, "number_of_basis": 4, "fc_neurons": (4,)}
+    config.model.update(fields)
+    config.data.name = "made_up"
+    config.data.options = {}
+    config.training.num_epochs = max(2, config.schedule.warmup_epochs)
+    config.training.batch_size = 4
+    config.training.evaluation_batch_size = 4
+    return config
+
+
+def slab(generator):
+    """Five atoms on a small cell, with every label that a recipe asks for."""
+    positions = np.array([[0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [2.5, 2.5, 0.3], [1.2, 1.2, 1.8]])
+    positions = positions + 0.1 * generator.normal(size=(5, 3))
+    return Structure(
+        positions,
+        [6, 7, 8, 1, 1],
+        cell=np.diag([5.0, 5.0, 15.0]),
+        pbc=(True, True, False),
+        energy=float(generator.normal()),
+        forces=generator.normal(size=(5, 3)),
+        tags=[0, 0, 1, 1, 2],
+        relaxed_positions=positions + 0.1 * generator.normal(size=(5, 3)),
+        fixed=[1, 1, 0, 0, 0],
+    )
+
+
+@pytest.fixture
+def made_up_data(monkeypatch):
+    generator = np.random.default_rng(0)
+    structures = [slab(generator) for _ in range(4)]
+    splits = {"train": structures, "validation": structures[:2], "test": structures[:2]}
+    monkeypatch.setitem(catalog.DATASETS, "made_up", lambda: splits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "argument"), STEPPED, ids=lambda v: str(v).partition("'")[2] or v
+)
+def test_training_a_small_version_takes_steps(made_up_data, module, argument, tmp_path):
+    config = small(build(module, argument))
+    config.training.num_epochs = 2
+    config.schedule.warmup_epochs = 1
+    trainer.train(config, tmp_path)
+    records = read_metrics(tmp_path)
+    assert len(records) == 2
+    assert all(np.isfinite(record["loss"]) and record["gradient_norm"] > 0 for record in records)
+
+
+def test_small_versions_keep_the_kind_of_their_model():
+    config = small(oc20_is2re.get_config("blocks18"))
+    model = model_from_settings(config.model)
+    published = dataclasses.asdict(get_preset("oc20_is2re_is2rs"))
+    for field in ("attention", "nonlinear_message", "use_tags", "use_auxiliary_task", "max_radius"):
+        assert getattr(model, field) == published[field]
