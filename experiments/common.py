@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from equiformer_jax.training.errors import RunError
 from equiformer_jax.training.evaluation import Evaluation
-from equiformer_jax.training.progress import is_error, readable_metric
+from equiformer_jax.training.progress import readable_metric
 
 Main = Callable[[Sequence[str]], None]
 
@@ -47,8 +47,9 @@ def print_evaluation(evaluation: Evaluation, files: Iterable[pathlib.Path]) -> N
     count = len(evaluation.reference_energies)
     print(f"{evaluation.split} split, {count:,} structures:")
     for name, value in evaluation.metrics.items():
-        if is_error(name):
-            print(f"  {readable_metric(name, value)}")
+        readable = readable_metric(name, value)
+        if readable is not None:
+            print(f"  {readable}")
     relative = evaluation.force_error_relative_to_zero
     if relative is not None:
         print(f"  the force error is {relative:.1%} of the error of predicting zero")

@@ -1,4 +1,4 @@
-"""Evaluates the weights of a run on one of its splits and draws the plots.
+"""Evaluates the weights of a run on one of its splits and writes a report.
 
     python -m experiments.evaluate --workdir=runs/quickstart --split=test
 
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from equiformer_jax.inference.plots import plot_run
 from equiformer_jax.inference.predictions import write_evaluation
+from equiformer_jax.inference.report import report_run
 from equiformer_jax.training.trainer import evaluate
 from equiformer_jax.training.workdir import load_config
 from experiments.common import print_evaluation, program
@@ -31,14 +31,14 @@ _OUTPUT = flags.DEFINE_string("output", None, "Predictions: a file named .extxyz
 
 @program
 def main(arguments: Sequence[str]) -> None:
-    """Evaluates, draws, writes."""
+    """Evaluates, reports, writes."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
     use_all_cores(load_config(_WORKDIR.value).training.evaluation_batch_size)
     evaluation = evaluate(
         _WORKDIR.value, _SPLIT.value, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value
     )
-    files = plot_run(_WORKDIR.value, evaluation)
+    files = report_run(_WORKDIR.value, evaluation)
     if _OUTPUT.value:
         write_evaluation(_OUTPUT.value, evaluation)
         files.append(pathlib.Path(_OUTPUT.value))

@@ -10,7 +10,6 @@ seem to have another unit. Ends with status 1 if training on these data would be
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +27,7 @@ from equiformer_jax.data.inspection.report import (
     describe_structure,
     shown_structures,
 )
+from equiformer_jax.data.readers.qm9_targets import find_target
 from experiments.common import program
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Python file with a get_config function.")
@@ -43,24 +43,24 @@ def main(arguments: Sequence[str]) -> None:
     """Reads, prints, draws."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
-    # Neighbor lists need no accelerator, and whoever holds one should not have to let it go.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     config = _CONFIG.value
     splits = load_dataset(config.data.name, config.data.options, config.data.limits)
     cutoff, max_neighbors = config.model.max_radius, config.model.max_neighbors
+    label = _energy_label(config.data)
     print(f"{config.data.name}, neighbors within {cutoff} Å")
     facts = []
     for name, structures in splits.items():
         facts.append(SplitFacts(name, structures, cutoff, max_neighbors, _SAMPLE.value))
-        print(describe_split(facts[-1]))
+        print(describe_split(facts[-1], label))
     train = facts[0]
     print("some training structures:")
     for index in shown_structures(len(train)):
         fact = train.facts[index]
-        print("  " + describe_structure(splits["train"][fact.index], fact).replace("\n", "\n  "))
+        text = describe_structure(splits["train"][fact.index], fact, label)
+        print("  " + text.replace("\n", "\n  "))
     print(_describe_batches(train, config))
-    if _OUTPUT.value:
-        print(f"written:\n  {draw_dataset(facts, _OUTPUT.value)}")
+    if _OUTPUT.value and any(map(len, facts)):
+        print(f"written:\n  {draw_dataset(facts, _OUTPUT.value, label)}")
     findings = find_problems(facts)
     for finding in findings:
         print(finding)
@@ -70,21 +70,30 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(1)
 
 
+def _energy_label(data: config_dict.ConfigDict) -> str:
+    """What stands in place of the energy, with its unit."""
+    if data.name != "qm9":
+        return "energy (eV)"
+    target = find_target(data.options.target)
+    return f"{target.name} ({target.unit})"
+
+
 def _describe_batches(train: SplitFacts, config: config_dict.ConfigDict) -> str:
-    """How full the batches of an epoch of these sizes are."""
+    """How full the batches of the first epoch of these sizes are."""
     batch_size, window = config.training.batch_size, config.data.balance_window
+    num_parts = _DEVICES.value * config.training.accumulate
     if len(train) < batch_size:
         return f"batches: {len(train)} structures do not fill one batch of {batch_size}"
     sizes = batching.GraphSizes(train.column("num_atoms"), train.column("num_edges"))
-    budgets = batching.choose_budgets(sizes, batch_size, _DEVICES.value, window)
-    order = np.random.default_rng(config.seed).permutation(len(train))
+    budgets = batching.choose_budgets(sizes, batch_size, num_parts, window)
+    order = np.random.default_rng([config.seed, 0]).permutation(len(train))
     plan = batching.plan_epoch(
-        order, sizes, batch_size=batch_size, num_devices=_DEVICES.value, window=window
+        order, sizes, batch_size=batch_size, num_devices=num_parts, window=window
     )
     fill = batching.fill_of_plan(plan, sizes, budgets)
     shapes = " or ".join(f"{b.n_node:,} atoms and {b.n_edge:,} edges" for b in budgets)
     return (
-        f"batches of {batch_size} structures on {_DEVICES.value} device(s): {shapes} on each; "
+        f"batches of {batch_size} structures in {num_parts} part(s): {shapes} in each; "
         f"{fill.nodes:.1%} of the atoms and {fill.edges:.1%} of the edges are real work"
     )
 

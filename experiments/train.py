@@ -1,4 +1,4 @@
-"""Trains a configuration, evaluates it on the test split and draws the plots.
+"""Trains a configuration, evaluates it on the test split and writes a report.
 
     python -m experiments.train --config=experiments/configs/quickstart.py --workdir=runs/quickstart
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from absl import app, flags
 from ml_collections import config_flags
 
-from equiformer_jax.inference.plots import plot_run
+from equiformer_jax.inference.report import report_run
 from equiformer_jax.training.trainer import train
 from experiments.common import print_evaluation, program
 from experiments.devices import use_all_cores
@@ -26,13 +26,13 @@ _WORKDIR = flags.DEFINE_string(
 
 @program
 def main(arguments: Sequence[str]) -> None:
-    """Trains, evaluates, draws."""
+    """Trains, evaluates, reports."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
     config, workdir = _CONFIG.value, _WORKDIR.value
     use_all_cores(config.training.batch_size)
     evaluation = train(config, workdir)
-    print_evaluation(evaluation, plot_run(workdir, evaluation))
+    print_evaluation(evaluation, report_run(workdir, evaluation))
 
 
 if __name__ == "__main__":

@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from equiformer_jax.data.normalizer import Normalizer
-from equiformer_jax.data.readers.qm9_targets import find_target
-from equiformer_jax.data.statistics import DatasetStatistics
 from equiformer_jax.graph import batch_graphs, build_graph
-from equiformer_jax.inference.potential import MAX_EDGES_PER_BATCH, Meaning, Potential, Say
+from equiformer_jax.inference.meaning import meaning_of_run
+from equiformer_jax.inference.potential import MAX_EDGES_PER_BATCH, Potential, Say
 from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.structure import Structure
@@ -24,9 +20,6 @@ from equiformer_jax.training.checkpoint import DIRECTORY, Checkpoints
 from equiformer_jax.training.configuration import model_from_settings
 from equiformer_jax.training.errors import CheckpointDamagedError, WorkdirError
 from equiformer_jax.training.state import Params
-
-# Objectives whose label is the energy of a structure as it is, and so the potential of its forces.
-_WITH_FORCES = ("energy_forces", "denoising")
 
 
 def load(
@@ -78,7 +71,7 @@ def load(
     return Potential(
         config,
         params,
-        _meaning(record.config, record.statistics),
+        meaning_of_run(record.config, record.statistics),
         with_forces=with_forces,
         max_edges_per_batch=max_edges_per_batch,
         say=say,
@@ -131,23 +124,4 @@ def _template(config: EquiformerConfig) -> Params:
     device = SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
-    )
-
-
-def _meaning(config: Mapping[str, Any], statistics: DatasetStatistics) -> Meaning:
-    """What the numbers of a run's model mean."""
-    kind = config["objective"]["kind"]
-    label, unit = "energy", "eV"
-    if config["data"]["name"] == "qm9":
-        target = find_target(config["data"]["options"]["target"])
-        label, unit = target.name, target.unit
-    elif kind == "relaxation":
-        label = "relaxed_energy"
-    return Meaning(
-        normalizer=Normalizer.from_settings(config["normalizer"], statistics),
-        label=label,
-        unit=unit,
-        has_forces=kind in _WITH_FORCES,
-        displacement_std=config["objective"].get("displacement_std"),
-        elements=statistics.element_counts,
     )

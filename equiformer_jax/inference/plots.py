@@ -14,17 +14,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
-from equiformer_jax.inference.quantities import (
+from equiformer_jax.inference.quantities import label_error_unit, readable
+from equiformer_jax.training.evaluation import Evaluation
+from equiformer_jax.training.metric_names import (
     Quantity,
-    label_error_unit,
     quantity_of_metric,
-    readable,
     readable_unit,
     title_of_label,
 )
-from equiformer_jax.training.evaluation import Evaluation
-from equiformer_jax.training.metrics import FILE_NAME as METRICS_FILE
-from equiformer_jax.training.metrics import read_metrics
 
 LEARNING_CURVE = "learning_curve.png"
 PARITY = "parity.png"
@@ -63,28 +60,6 @@ class _PlainLogFormatter(LogFormatter):
 
     def __call__(self, value: float, position: int | None = None) -> str:
         return _tick_label(value, 0) if super().__call__(value, position) else ""
-
-
-def plot_run(workdir: str | os.PathLike[str], evaluation: Evaluation) -> list[pathlib.Path]:
-    """Draws the learning curve of a run and the parity of an evaluation into its workdir.
-
-    The parity plot of the test split is `parity.png`, that of another split `parity_<split>.png`.
-
-    Args:
-      workdir: directory of the run.
-      evaluation: predictions and references of one of its splits.
-
-    Returns:
-      The files of the run that a person wants to open, these two among them.
-    """
-    workdir = pathlib.Path(workdir).expanduser().resolve()
-    parity = parity_name(evaluation.split)
-    return [
-        plot_learning_curve(read_metrics(workdir), workdir / LEARNING_CURVE),
-        plot_parity(evaluation, workdir / parity),
-        workdir / METRICS_FILE,
-        workdir / evaluation.summary_name,
-    ]
 
 
 def parity_name(split: str) -> str:

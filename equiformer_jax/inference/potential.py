@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jraph
 import numpy as np
 
-from equiformer_jax.data.normalizer import Normalizer
 from equiformer_jax.data.planning import GraphSizes, require_positive
 from equiformer_jax.data.structures import StructureSequence
-from equiformer_jax.graph import batch_graphs, build_graph
+from equiformer_jax.graph import batch_graphs, build_graph, require_edges
 from equiformer_jax.inference.batch_plan import plan_batches
+from equiformer_jax.inference.meaning import Meaning
 from equiformer_jax.models.checks import check_graph
 from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.equiformer import Equiformer
@@ -36,29 +36,6 @@ Outputs = dict[str, np.ndarray]
 
 class UnsuitableStructureError(ValueError):
     """A model cannot predict a structure; the message says which one and why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Meaning:
-    """What the numbers of a model mean.
-
-    Attributes:
-      normalizer: from the network's numbers to the label's unit.
-      label: what the one number of a structure is: `energy`, `relaxed_energy`, or a target of QM9.
-      unit: of the label, eV for energies.
-      has_forces: whether the label's negative gradient by the positions is the force on the atoms,
-        which is true of the energy of a structure as it is, and of nothing else.
-      displacement_std: unit in Å of the displacements to the relaxed positions; `None` for models
-        that were not trained to predict any.
-      elements: atomic numbers that the model has been trained on; `None` if that is not known.
-    """
-
-    normalizer: Normalizer
-    label: str = "energy"
-    unit: str = "eV"
-    has_forces: bool = True
-    displacement_std: float | None = None
-    elements: Collection[int] | None = None
 
 
 class Potential:
@@ -179,20 +156,19 @@ class Potential:
             self._prepare(structure, _name(structures, index))
             for index, structure in enumerate(structures)
         )
-        done, total, start = 0, len(structures), time.monotonic()
+        done, start = 0, time.monotonic()
         told = start
         for window in _windows(prepared, _BATCHES_PER_WINDOW * self.max_edges_per_batch):
             yield from self._predict_window(window)
             done, now = done + len(window), time.monotonic()
             if now - told >= _SECONDS_BETWEEN_LINES:
-                self._say(f"{done:,} of {total:,} structures, {done / (now - start):,.1f} a second")
+                self._say(f"{done:,} of {len(structures):,}, {done / (now - start):,.1f} a second")
                 told = now
 
     def _program(self, name: str, needs_stress: bool) -> CompiledPerShape:
         predict = make_predict(Equiformer(self.config), self.with_forces, needs_stress)
-        return CompiledPerShape(
-            jax.jit(lambda params, graph: predict(params, graph, None)), name, self._say
-        )
+        program = jax.jit(lambda params, graph: predict(params, graph, None))
+        return CompiledPerShape(program, name, self._say)
 
     def _prepare(self, structure: Structure, name: str) -> _Prepared:
         """The graph of a structure, once it is clear that the model can predict it."""
@@ -202,10 +178,15 @@ class Potential:
             nodes={key: graph.nodes[key] for key in inputs if key in graph.nodes},
             globals={key: graph.globals[key] for key in ("cell",) if key in graph.globals},
         )
-        alone = structure.num_atoms == 1 and graph.n_edge[0] == 0
+        # A free atom is what an energy of atomization refers to; several, all out of reach, are
+        # rather positions in another unit.
+        if structure.num_atoms > 1:
+            try:
+                require_edges(graph, name)
+            except ValueError as error:
+                raise UnsuitableStructureError(f"{error} of {self.cutoff} Å") from error
         try:
-            # A free atom is what an energy of atomization refers to.
-            check_graph(batch_graphs([graph]) if alone else graph, self.config)
+            check_graph(graph if graph.n_edge[0] else batch_graphs([graph]), self.config)
             offset = self.meaning.normalizer.offset(structure)
         except ValueError as error:
             raise UnsuitableStructureError(f"{name}: {error}") from error

@@ -15,8 +15,12 @@ from equiformer_jax.inference.plots import (
     plot_learning_curve,
     plot_parity,
 )
+from equiformer_jax.training.configuration import to_plain
 from equiformer_jax.training.evaluation import Evaluation
-from equiformer_jax.training.workdir import write_text_atomically
+from equiformer_jax.training.metrics import FILE_NAME as METRICS_FILE
+from equiformer_jax.training.metrics import read_metrics
+from equiformer_jax.training.run_facts import RunFacts
+from equiformer_jax.training.workdir import load_config, write_text_atomically
 
 
 def report_name(split: str) -> str:
@@ -24,12 +28,34 @@ def report_name(split: str) -> str:
     return "report.md" if split == "test" else f"report_{split}.md"
 
 
+def report_run(workdir: str | os.PathLike[str], evaluation: Evaluation) -> list[pathlib.Path]:
+    """Writes the report of an evaluation of a run, from what its workdir holds.
+
+    Args:
+      workdir: directory of the run.
+      evaluation: predictions and references of one of its splits.
+
+    Returns:
+      The files that a person wants to open: the report, its pictures, the records and the errors.
+
+    Raises:
+      WorkdirError: the workdir is not that of a run, or the report cannot be written.
+    """
+    workdir = pathlib.Path(workdir).expanduser().resolve()
+    config, records = to_plain(load_config(workdir)), read_metrics(workdir)
+    report = write_report(workdir, evaluation, config, records, RunFacts.load(workdir))
+    names = [parity_name(evaluation.split), METRICS_FILE, evaluation.summary_name]
+    if any(record["kind"] == "epoch" for record in records):
+        names.insert(0, LEARNING_CURVE)
+    return [report, *(workdir / name for name in names)]
+
+
 def write_report(
     workdir: str | os.PathLike[str],
     evaluation: Evaluation,
     config: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
-    facts: parts.RunFacts,
+    facts: RunFacts,
 ) -> pathlib.Path:
     """Writes the report of a run into its workdir, with the pictures that it shows.
 
@@ -59,7 +85,7 @@ def write_report(
     split = evaluation.split
     sections = [
         f"# {workdir.name}: report on the {split} split\n\n{parts.headline(evaluation)}",
-        "## What was trained\n\n" + parts.what_was_trained(config, epochs, facts),
+        "## What was trained\n\n" + parts.what_was_trained(config, evaluation, epochs, facts),
         f"## Errors on the {split} split\n\n" + parts.errors(evaluation),
         "## Beside the published figures\n\n"
         + parts.beside_published(config, evaluation, epochs, facts),

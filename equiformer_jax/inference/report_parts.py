@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import jax
 
 from equiformer_jax.inference import error_analysis
 from equiformer_jax.inference.comparison import Condition, compare, describe_data
 from equiformer_jax.inference.markdown import code, table
 from equiformer_jax.inference.published import find_published
-from equiformer_jax.inference.quantities import (
-    label_error_unit,
-    quantity_of_metric,
-    readable,
-    title_of_label,
-)
+from equiformer_jax.inference.quantities import label_error_unit, readable
 from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.presets import get_preset, list_presets
 from equiformer_jax.training.configuration import model_from_settings
 from equiformer_jax.training.evaluation import Evaluation
+from equiformer_jax.training.metric_names import quantity_of_metric, title_of_label
 from equiformer_jax.training.metrics import format_duration
+from equiformer_jax.training.run_facts import RunFacts
 
 Records = Sequence[Mapping[str, Any]]
 
 _MILLI = 1000.0
 _VALIDATION = "validation_"
 _WITHIN_THRESHOLD, _THRESHOLD = "energy_within_threshold", "0.02 eV"
-
-
-def _installed_version() -> str:
-    try:
-        return importlib.metadata.version("equiformer_jax")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-@dataclasses.dataclass(frozen=True)
-class RunFacts:
-    """What a report tells beside configuration, records and evaluation.
-
-    Attributes:
-      split_sizes: structures of each split, by its name, `train` among them.
-      num_parameters: of the model.
-      devices: on what it was trained, such as `4 x TPU v5 lite`.
-      weights: which weights were evaluated, such as `the last ones, after 1,200 steps`.
-      wall_seconds: how long the program ran; `None` where this is not known.
-      package_version: of this package, as it trained.
-      jax_version: likewise.
-    """
-
-    split_sizes: Mapping[str, int]
-    num_parameters: int
-    devices: str
-    weights: str = "the last ones"
-    wall_seconds: float | None = None
-    package_version: str = dataclasses.field(default_factory=_installed_version)
-    jax_version: str = jax.__version__
-
-    def __post_init__(self) -> None:
-        """Checks that the number of training structures is there."""
-        if "train" not in self.split_sizes:
-            raise ValueError(f"split_sizes: expected 'train' among {sorted(self.split_sizes)}")
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -78,7 +36,9 @@ def headline(evaluation: Evaluation) -> str:
     return f"**Mean absolute error: {', '.join(found)}**, over {count:,} structures."
 
 
-def what_was_trained(config: Mapping[str, Any], epochs: Records, facts: RunFacts) -> str:
+def what_was_trained(
+    config: Mapping[str, Any], evaluation: Evaluation, epochs: Records, facts: RunFacts
+) -> str:
     """Data, model, training, machine and versions."""
     training, optimizer = config["training"], config["optimizer"]
     model = model_from_settings(config["model"])
@@ -96,13 +56,11 @@ def what_was_trained(config: Mapping[str, Any], epochs: Records, facts: RunFacts
             f"AdamW, learning rate {optimizer['learning_rate']:g}, "
             f"weight decay {optimizer['weight_decay']:g}",
         ],
-        ["weights", facts.weights],
+        ["weights", evaluation.weights],
         ["devices", facts.devices],
     ]
     if epochs:
         rows.append(["in training steps", format_duration(_training_seconds(config, epochs))])
-    if facts.wall_seconds is not None:
-        rows.append(["wall time", format_duration(facts.wall_seconds)])
     rows.append(["versions", f"equiformer_jax {facts.package_version}, jax {facts.jax_version}"])
     return table(["", ""], rows)
 

@@ -27,6 +27,7 @@ from equiformer_jax.training.integrity import (
     PARAMS_ITEM,
     RECORD_ITEM,
     TRAINING_ITEM,
+    TRASH,
     CheckpointFiles,
     first_line,
 )
@@ -71,6 +72,7 @@ class Checkpoints:
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._retention,
+                todelete_subdir=TRASH,
                 lightweight_initialize=True,  # what orbax would read is in the records
             ),
         )
@@ -146,8 +148,7 @@ class Checkpoints:
         self.wait()
         if record.step in self._manager.all_steps():
             return
-        if record.selection_loss is not None:
-            self._retention.losses[record.step] = record.selection_loss
+        self._retention.note(record)
         items = {
             **{name: ocp.args.StandardSave(tree) for name, tree in _items_of(state).items()},
             RECORD_ITEM: ocp.args.JsonSave(dataclasses.asdict(record)),
@@ -269,12 +270,11 @@ class Checkpoints:
             self._files.seal(step)
 
     def _read_losses(self) -> None:
-        losses = {}
+        self._retention.losses.clear()
         for step in self._manager.all_steps():
             # What is wrong with a record is told where the checkpoint is used.
             with contextlib.suppress(CheckpointFormatError, CheckpointDamagedError):
-                losses[step] = self.read_record(step).selection_loss
-        self._retention.losses = {step: x for step, x in losses.items() if x is not None}
+                self._retention.note(self.read_record(step))
 
     def _restore(self, step: int, templates: Mapping[str, Any]) -> Mapping[str, Any]:
         self.check_files(step)

@@ -39,6 +39,7 @@ class Evaluation:
       reference_forces: the same for the references.
       label: what the number of each structure is: `energy`, or the name of a target.
       energy_unit: its unit.
+      weights: which weights predicted, such as `the last ones, after 1,200 steps`.
     """
 
     split: str
@@ -50,6 +51,7 @@ class Evaluation:
     reference_forces: np.ndarray | None = None
     label: str = "energy"
     energy_unit: str = "eV"
+    weights: str = "the last ones"
 
     @property
     def force_error_relative_to_zero(self) -> float | None:

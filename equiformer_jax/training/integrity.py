@@ -22,6 +22,7 @@ from equiformer_jax.training.errors import WorkdirError
 from equiformer_jax.training.workdir import write_json_atomically
 
 DIRECTORY = "checkpoints"
+TRASH = "deleted"  # in `checkpoints`: a checkpoint disappears at once, then its files one by one
 DIGESTS = "checkpoint_digests"
 DAMAGED = "damaged_checkpoints"
 METADATA_FILE = "_CHECKPOINT_METADATA"  # what orbax writes about a checkpoint as a whole
@@ -53,7 +54,7 @@ class CheckpointFiles:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def seal(self, step: int) -> None:
-        """Writes the digests of a checkpoint as it is now, and removes those of deleted ones.
+        """Writes the digests of a checkpoint as it is now, and removes what is left of others.
 
         Raises:
           WorkdirError: they cannot be written.
@@ -65,6 +66,7 @@ class CheckpointFiles:
             raise WorkdirError(f"cannot create {self._digests}: {error.strerror}") from error
         write_json_atomically(self._digest_file(step), digests)
         self._forget_all_but(self.steps())
+        self._empty_trash()
 
     def forget(self, step: int) -> None:
         """Removes the digests of a checkpoint that is no more, or will be written anew."""
@@ -88,6 +90,7 @@ class CheckpointFiles:
         """Removes what killed saves have left; only for who knows that nobody is saving."""
         for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path)
+        self._empty_trash()
 
     def set_damaged_aside(self, say: Callable[[str], None]) -> None:
         """Moves damaged checkpoints out of the way, and gives digests to good ones without.
@@ -124,6 +127,11 @@ class CheckpointFiles:
             ) from error
         self.forget(step)
         return place
+
+    def _empty_trash(self) -> None:
+        trash = self.directory / TRASH
+        if trash.exists():
+            shutil.rmtree(trash)
 
     def _digest_file(self, step: int) -> pathlib.Path:
         return self._digests / f"{step}.json"
@@ -257,4 +265,4 @@ def _sha256(path: pathlib.Path) -> str:
 
 def first_line(error: Exception) -> str:
     """What an error says, without the pages that orbax and tensorstore add."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -9,21 +9,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from equiformer_jax.training.metric_names import MARK, quantity_of_metric
 from equiformer_jax.training.metrics import format_duration
-
-# Between what a mean absolute error is of and its unit, in the name of a metric.
-_MARK = "_mae_"
-_UNITS = {
-    "mev": "meV",
-    "ev": "eV",
-    "mev_per_angstrom": "meV/Å",
-    "mev_per_cubic_angstrom": "meV/Å³",
-    "angstrom": "Å",
-    "debye": "D",
-    "bohr3": "bohr³",
-    "bohr2": "bohr²",
-    "cal_per_mol_kelvin": "cal/(mol K)",
-}
 
 
 def say(line: str) -> None:
@@ -72,22 +59,19 @@ def step_line(record: Mapping[str, Any], steps_per_epoch: int) -> str:
     )
 
 
+def readable_metric(name: str, value: float) -> str | None:
+    """`energy 12.3 meV` for a mean absolute error, going by its name; None for another metric."""
+    quantity = quantity_of_metric(name)
+    if quantity is None:
+        return None
+    return f"{name.partition(MARK)[0]} {value:.4g} {quantity.unit}"
+
+
 def _errors(record: Mapping[str, Any], prefix: str) -> str:
     """Every metric of a split, such as `energy 12.3 meV, force 45.6 meV/Å`."""
     shown = [
         readable_metric(name.removeprefix(prefix), value)
         for name, value in record.items()
-        if name.startswith(prefix) and is_error(name)
+        if name.startswith(prefix)
     ]
-    return ", ".join(shown)
-
-
-def is_error(name: str) -> bool:
-    """Whether a metric is a mean absolute error, going by its name."""
-    return _MARK in name
-
-
-def readable_metric(name: str, value: float) -> str:
-    """A mean absolute error by the name that it has in `metrics.jsonl`, with its unit."""
-    label, _, unit = name.partition(_MARK)
-    return f"{label} {value:.4g} {_UNITS.get(unit, unit)}"
+    return ", ".join(filter(None, shown))

@@ -7,6 +7,8 @@ from typing import Any
 
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from equiformer_jax.training.run_record import RunRecord
+
 
 class Retention(PreservationPolicy):
     """Tells orbax what to keep, and everybody which checkpoint is the best.
@@ -28,6 +30,11 @@ class Retention(PreservationPolicy):
             raise ValueError(f"keep_latest={keep_latest}: expected at least 1")
         self.losses: dict[int, float] = {}
         self._keep_latest = keep_latest
+
+    def note(self, record: RunRecord) -> None:
+        """Remembers the loss of a checkpoint, if it has one."""
+        if record.selection_loss is not None:
+            self.losses[record.step] = record.selection_loss
 
     def best_of(self, steps: Iterable[int]) -> int | None:
         """The step with the lowest loss, the earliest of several; `None` where none has a loss."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 DIRECTORY = "tensorboard"
 
@@ -36,11 +39,14 @@ class ScalarWriter:
           steps_done: steps of the checkpoint with which the run goes on.
         """
         directory = pathlib.Path(workdir) / DIRECTORY
+        directory.mkdir(parents=True, exist_ok=True)
         # Names have the time in seconds only; a run that goes on at once must not overwrite a file.
         number = len(list(directory.glob("events.*")))
-        self._writer = SummaryWriter(
-            str(directory), purge_step=steps_done + 1, filename_suffix=f".{number:04d}"
-        )
+        # Not the usual SummaryWriter: its thread writes some time later, and what it has not
+        # written when a run is killed is lost, though the checkpoint may be there.
+        self._writer = EventsWriter(str(directory / "events"), f".{number:04d}")
+        start = SessionLog(status=SessionLog.START)
+        self._write(Event(step=steps_done + 1, session_log=start))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Writes every number of a record at its step, for TensorBoard to see at once.
@@ -48,9 +54,16 @@ class ScalarWriter:
         Args:
           record: as in `metrics.jsonl`.
         """
-        for name, value in record.items():
-            if name not in _NOT_DRAWN and _is_number(value):
-                self._writer.add_scalar(_tag(record["kind"], name), value, record["step"])
+        values = [
+            Summary.Value(tag=_tag(record["kind"], name), simple_value=float(value))
+            for name, value in record.items()
+            if name not in _NOT_DRAWN and _is_number(value)
+        ]
+        self._write(Event(step=record["step"], summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._writer.write_event(event)
         self._writer.flush()
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import dataclasses
 import os
 import pathlib
 import time
@@ -21,6 +21,7 @@ from equiformer_jax.training.interruption import Interruption
 from equiformer_jax.training.metrics import MetricsFile, Record, format_duration
 from equiformer_jax.training.progress import describe_devices, epoch_line, say
 from equiformer_jax.training.run import Run
+from equiformer_jax.training.run_facts import RunFacts, package_version
 from equiformer_jax.training.state import Params, TrainState, count_parameters
 from equiformer_jax.training.tensorboard import ScalarWriter
 from equiformer_jax.training.workdir import (
@@ -35,9 +36,9 @@ from equiformer_jax.training.workdir import (
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Evaluation:
     """Trains a configuration, or goes on with the training that the workdir holds.
 
-    Writes into the workdir: `config.json`, `statistics.json`, `metrics.jsonl`, `tensorboard/`,
-    `checkpoints/` (one for each epoch; the newest and the best are kept) and, at the end,
-    `test_metrics.json`.
+    Writes into the workdir: `config.json`, `statistics.json`, `run.json`, `metrics.jsonl`,
+    `tensorboard/`, `checkpoints/` (one for each epoch; the newest and the best are kept) and, at
+    the end, `test_metrics.json`.
 
     Args:
       config: the run, with the parts that `run.PARTS` lists.
@@ -70,18 +71,20 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
 
         # ---- Weights
         state, position = _initial_state(run, checkpoints, saved)
-        say(f"model: {count_parameters(state.params):,} parameters")
-        check_free_space(workdir, _size_of(state) * (config.training.keep_checkpoints + 2))
+        facts = _facts_of(run, state)
+        facts.save(workdir)
+        say(f"model: {facts.num_parameters:,} parameters")
+        # The newest ones, the best one and the one being written; some of them may be there.
+        copies = 2 if saved else config.training.keep_checkpoints + 2
+        check_free_space(workdir, copies * _size_of(state))
 
         # ---- Training
         state = _train_epochs(run, state, position, checkpoints, workdir)
         checkpoints.wait()
-        params = _reported_params(run, state, checkpoints)
+        params, weights = _reported_params(run, state, checkpoints)
 
     # ---- What has been learned
-    evaluation = run.evaluate(params, "test")
-    evaluation.save_summary(workdir)
-    return evaluation
+    return _evaluated(run, params, "test", weights, workdir)
 
 
 def evaluate(
@@ -109,9 +112,16 @@ def evaluate(
         statistics = checkpoints.read_record(step).statistics
         run = Run(config, say, statistics=statistics, splits=(split,))
         say(f"devices: {describe_devices(run.mesh)}")
-        say(f"weights after {step} steps from {checkpoints.path(step)}")
+        weights = f"{'their moving average ' if average else 'those '}after {step} steps"
+        say(f"weights: {weights}, from {checkpoints.path(step)}")
         params = checkpoints.restore_params(step, run.abstract_params(), average=average)
-    evaluation = run.evaluate(params, split)
+    return _evaluated(run, params, split, weights, workdir)
+
+
+def _evaluated(
+    run: Run, params: Params, split: str, weights: str, workdir: pathlib.Path
+) -> Evaluation:
+    evaluation = dataclasses.replace(run.evaluate(params, split), weights=weights)
     evaluation.save_summary(workdir)
     return evaluation
 
@@ -142,13 +152,14 @@ def _initial_state(
     return run.state_of(params), Position(0, 0)
 
 
-def _reported_params(run: Run, state: TrainState, checkpoints: Checkpoints) -> Params:
-    """The weights that the test split is evaluated with at the end."""
+def _reported_params(run: Run, state: TrainState, checkpoints: Checkpoints) -> tuple[Params, str]:
+    """The weights that the test split is evaluated with at the end, and what to call them."""
     best = checkpoints.best_step
     if run.config.training.report == "last" or best is None:
-        return state.params
-    say(f"the best weights on the validation split are those after {best} steps")
-    return checkpoints.restore_params(best, run.abstract_params())
+        return state.params, f"the last ones, after {int(state.step):,} steps"
+    weights = f"the best ones on the validation split, after {best:,} steps"
+    say(f"weights for the test: {weights}")
+    return checkpoints.restore_params(best, run.abstract_params()), weights
 
 
 def _train_epochs(
@@ -261,15 +272,16 @@ def _run_record(run: Run, position: Position, metrics: Record) -> RunRecord:
         epoch=position.epoch,
         step_of_epoch=position.step,
         metrics=numbers,
-        package_version=_package_version(),
+        package_version=package_version(),
     )
 
 
-def _package_version() -> str:
-    try:
-        return importlib.metadata.version("equiformer_jax")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _facts_of(run: Run, state: TrainState) -> RunFacts:
+    return RunFacts(
+        split_sizes={split: len(store) for split, store in run.data.stores.items()},
+        num_parameters=count_parameters(state.params),
+        devices=describe_devices(run.mesh),
+    )
 
 
 def _size_of(state: TrainState) -> int:

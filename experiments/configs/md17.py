@@ -46,7 +46,9 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     config = parts.experiment(
         seed=1,
         model=parts.model(_preset(lmax, dens, options["variant"])),
-        data=parts.data("md17", molecule=options["molecule"], directory=None, download=True),
+        data=parts.data(
+            "md17", molecule=options["molecule"], file=None, directory=None, download=True
+        ),
         objective=parts.energies_and_forces(energy_weight, force_weight),
         optimizer=parts.adamw(learning_rate, weight_decay=1e-6),
         schedule=parts.cosine_epochs(warmup_epochs=10),

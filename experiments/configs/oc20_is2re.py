@@ -79,7 +79,15 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     config = parts.experiment(
         seed=0,
         model=parts.model(recipe.preset),
-        data=parts.data("oc20_is2re", balance_window=64, directory=None, subset=options["subset"]),
+        data=parts.data(
+            "oc20_is2re",
+            balance_window=64,
+            subset=options["subset"],
+            directory=None,
+            train=None,
+            validation=None,
+            test=None,
+        ),
         normalizer=parts.normalizer(ENERGY_MEAN, ENERGY_STD),
         objective=_objective(recipe),
         optimizer=parts.adamw(recipe.learning_rate, recipe.weight_decay),

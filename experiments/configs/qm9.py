@@ -61,7 +61,9 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     return parts.experiment(
         seed=0,
         model=parts.model(preset),
-        data=parts.data("qm9", target=target, file=None, directory=None, download=True),
+        data=parts.data(
+            "qm9", target=target, file=None, directory=None, download=True, scaled_split=False
+        ),
         normalizer=parts.normalizer() if recipe.standardize else parts.normalizer(0.0, 1.0),
         objective=config_dict.ConfigDict(
             {

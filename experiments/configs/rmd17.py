@@ -26,6 +26,6 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     like = molecule if molecule in md17.RECIPES else "aspirin"
     config = md17.get_config(f"{like},lmax={options['lmax']},variant={options['variant']}")
     config.data = parts.data(
-        "rmd17", molecule=molecule, split=options["split"], directory=None, download=True
+        "rmd17", molecule=molecule, split=options["split"], file=None, directory=None, download=True
     )
     return config

@@ -24,7 +24,6 @@ TINY = [
     "--config.data.limits.validation=4",
     "--config.data.limits.test=6",
     "--config.training.num_epochs=2",
-    "--config.training.warmup_epochs=0",
 ]
 
 
@@ -55,7 +54,8 @@ def test_training_resuming_and_evaluating_from_the_command_line(tmp_path):
     for expected in ("devices: 2 x cpu", "compiled training step in", "epoch 2/2", "structures/s"):
         assert expected in first
     assert "% of the error of predicting zero" in first
-    for name in ("learning_curve.png", "parity.png", "metrics.jsonl", "test_metrics.json"):
+    files = ("report.md", "learning_curve.png", "parity.png", "metrics.jsonl", "test_metrics.json")
+    for name in files:
         assert f"{tmp_path}/run/{name}" in first
         assert (tmp_path / "run" / name).stat().st_size > 0
 
@@ -69,7 +69,7 @@ def test_training_resuming_and_evaluating_from_the_command_line(tmp_path):
     assert "Traceback" not in refused.stderr
 
     evaluated = output_of("evaluate", workdir, "--split=test")
-    assert again.splitlines()[-6:] == evaluated.splitlines()[-6:]
+    assert again.splitlines()[-7:] == evaluated.splitlines()[-7:]
     summary = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
     assert summary["num_structures"] == 6
     output_of("evaluate", workdir, "--split=train")

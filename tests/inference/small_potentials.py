@@ -6,7 +6,8 @@ import numpy as np
 
 import equiformer_jax as eqf
 from equiformer_jax.data.normalizer import Normalizer
-from equiformer_jax.inference.potential import Meaning, Potential
+from equiformer_jax.inference.meaning import Meaning
+from equiformer_jax.inference.potential import Potential
 from tests.models.small_models import random_variables, small_config
 
 # The smallest model that is still one.

@@ -4,8 +4,7 @@ import matplotlib.image
 import pytest
 
 from equiformer_jax.inference import plots
-from equiformer_jax.inference.plots import plot_learning_curve, plot_parity, plot_run
-from equiformer_jax.training.metrics import MetricsFile
+from equiformer_jax.inference.plots import plot_learning_curve, plot_parity
 from tests.inference.made_up_runs import ERRORS, make_epochs, make_evaluation
 
 ENERGY = ("energy_mae_mev",)
@@ -119,21 +118,6 @@ def test_many_structures_are_counted_in_cells(tmp_path, drawn):
         "prediction − mean, eV",
         "structures in a cell",
     ]
-
-
-@pytest.mark.parametrize(("split", "name"), [("test", "parity"), ("train", "parity_train")])
-def test_a_run_gets_both_pictures(tmp_path, split, name):
-    log = MetricsFile(tmp_path)
-    for record in make_epochs(3):
-        log.write(record)
-    files = plot_run(tmp_path, make_evaluation(split=split))
-    assert [file.name for file in files] == [
-        "learning_curve.png",
-        f"{name}.png",
-        "metrics.jsonl",
-        f"{split}_metrics.json",
-    ]
-    assert all(file.is_absolute() for file in files)
 
 
 def test_the_force_error_is_told_relative_to_predicting_zero():

@@ -12,7 +12,8 @@ import pytest
 import equiformer_jax as eqf
 from equiformer_jax.data.normalizer import Normalizer
 from equiformer_jax.data.structures import StructureList
-from equiformer_jax.inference.potential import Meaning, Potential, UnsuitableStructureError
+from equiformer_jax.inference.meaning import Meaning
+from equiformer_jax.inference.potential import Potential, UnsuitableStructureError
 from tests.inference.small_potentials import (
     NORMALIZER,
     crystal,
@@ -75,7 +76,7 @@ def test_long_predictions_say_how_far_they_are(monkeypatch):
     tiny_potential(max_edges_per_batch=150, say=lines.append)(molecules(6))
     progress = [line for line in lines if "a second" in line]
     assert len(progress) > 1
-    assert progress[-1].startswith("6 of 6 structures, ")
+    assert progress[-1].startswith("6 of 6, ")
 
 
 def test_a_stream_reads_no_further_than_it_has_to():
@@ -237,7 +238,9 @@ def test_a_free_atom_has_an_energy_and_no_force(potential):
 
 def test_atoms_that_are_all_out_of_reach_are_refused(potential):
     apart = eqf.Structure([[0.0, 0, 0], [100, 0, 0]], [6, 6])
-    with pytest.raises(UnsuitableStructureError, match=r"^structure 2: .*no edges.*cutoff"):
+    with pytest.raises(
+        UnsuitableStructureError, match=r"^structure 2: .*within the cutoff of 5.0 Å$"
+    ):
         potential([*molecules(2), apart])
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from equiformer_jax.inference.published import PUBLISHED, find_published, subject_of_run
-from equiformer_jax.inference.quantities import quantity_of_metric
 from equiformer_jax.training.configuration import to_plain
+from equiformer_jax.training.metric_names import quantity_of_metric
 from experiments.configs import md17, md22, oc20_is2re, qm9, quickstart, rmd17
 
 RECIPES = [(qm9, target) for target in qm9.RECIPES]

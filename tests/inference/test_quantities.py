@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from equiformer_jax.inference.quantities import label_error_unit, quantity_of_metric, readable
+from equiformer_jax.inference.quantities import label_error_unit, readable
+from equiformer_jax.training.metric_names import quantity_of_metric
 from tests.inference.made_up_runs import make_evaluation
 
 

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
 import pytest
 
-from equiformer_jax.inference.report import write_report
-from equiformer_jax.inference.report_parts import RunFacts, describe_model
+from equiformer_jax.inference.report import report_run, write_report
+from equiformer_jax.inference.report_parts import describe_model
 from equiformer_jax.models.presets import get_preset
 from equiformer_jax.training.configuration import to_plain
 from equiformer_jax.training.errors import WorkdirError
+from equiformer_jax.training.metrics import MetricsFile
+from equiformer_jax.training.run_facts import RunFacts
+from equiformer_jax.training.workdir import save_config
 from experiments.configs import oc20_is2re, qm9, quickstart, rmd17
 from tests.inference.made_up_runs import make_epochs, make_evaluation
 
@@ -17,8 +21,6 @@ FACTS = RunFacts(
     split_sizes={"train": 950, "validation": 50, "test": 20},
     num_parameters=3_501_234,
     devices="2 x cpu",
-    weights="the best ones, after 12 steps",
-    wall_seconds=4000.0,
     package_version="1.2.3",
     jax_version="4.5.6",
 )
@@ -56,7 +58,8 @@ def test_a_report_has_all_its_sections(tmp_path):
 
 
 def test_what_was_trained_is_told(tmp_path):
-    rows = dict(cells(section(report(tmp_path), "What was trained"))[2:])
+    evaluation = dataclasses.replace(make_evaluation(), weights="the best ones, after 12 steps")
+    rows = dict(cells(section(report(tmp_path, evaluation), "What was trained"))[2:])
     assert rows["data set"] == "revised MD17 aspirin, split 1"
     assert rows["structures"] == "train 950, validation 50, test 20"
     assert rows["model"].startswith("`md17_l2`: 6 blocks of 128x0e+64x1e+32x2e, nonlinear messages")
@@ -65,7 +68,6 @@ def test_what_was_trained_is_told(tmp_path):
     assert rows["weights"] == "the best ones, after 12 steps"
     assert rows["devices"] == "2 x cpu"
     assert rows["in training steps"] == "0:06"  # 12 steps of 8 structures, 16 in a second
-    assert rows["wall time"] == "1:06:40"
     assert rows["versions"] == "equiformer_jax 1.2.3, jax 4.5.6"
 
 
@@ -190,3 +192,30 @@ def test_a_changed_model_is_described_without_a_name():
 def test_the_number_of_training_structures_must_be_given():
     with pytest.raises(ValueError, match=r"split_sizes: expected 'train' among \['test'\]"):
         RunFacts({"test": 3}, 1, "2 x cpu")
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [("test", ("report", "parity")), ("train", ("report_train", "parity_train"))],
+)
+def test_a_workdir_is_all_that_a_report_needs(tmp_path, split, names):
+    save_config(tmp_path, CONFIG)
+    FACTS.save(tmp_path)
+    log = MetricsFile(tmp_path)
+    for record in make_epochs(3):
+        log.write(record)
+    files = report_run(tmp_path, make_evaluation(split=split))
+    assert [file.name for file in files] == [
+        f"{names[0]}.md",
+        "learning_curve.png",
+        f"{names[1]}.png",
+        "metrics.jsonl",
+        f"{split}_metrics.json",
+    ]
+    assert "3,501,234" in files[0].read_text()
+
+
+def test_a_workdir_without_facts_is_told(tmp_path):
+    save_config(tmp_path, CONFIG)
+    with pytest.raises(WorkdirError, match=r"run\.json: expected the facts of a run"):
+        report_run(tmp_path, make_evaluation())

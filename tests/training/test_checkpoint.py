@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from equiformer_jax.training.checkpoint import Checkpoints, RunRecord
+from equiformer_jax.training.checkpoint import Checkpoints
 from equiformer_jax.training.errors import (
     CheckpointDamagedError,
     CheckpointFormatError,
@@ -164,30 +164,12 @@ def test_what_changes_no_weight_may_differ(tmp_path):
         assert checkpoints.check_configuration(2, other) == record_after(2)
 
 
-@pytest.mark.parametrize("field", ["num_epochs", "batch_size", "start_from", "skip_nonfinite"])
-def test_what_changes_weights_may_not(field):
-    other = {**CONFIG, "training": {"log_every_steps": 0, field: 3}}
-    assert record_after(2).differences(other) == [
-        f"training.{field}: checkpoint '(absent)', asked for 3"
-    ]
-
-
 def test_another_format_is_refused_by_name_and_stays_where_it_is(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_after(2), record_after(2, format_version=99))
         assert checkpoints.newest_good() == 2
         with pytest.raises(CheckpointFormatError, match=r"checkpoints/2: checkpoint format 99"):
             checkpoints.read_record(2)
-
-
-@pytest.mark.parametrize("values", [{"format_version": 2}, {}, ["format_version"]])
-def test_what_is_no_record_is_refused(values):
-    with pytest.raises(ValueError, match=r"record of|checkpoint format None|expected a record"):
-        RunRecord.from_dict(values)
-
-
-def test_the_end_of_an_epoch_is_where_the_next_one_begins():
-    assert [record_after(step).is_epoch_end for step in (3, 4, 5)] == [False, True, False]
 
 
 # --- Damage ---
@@ -291,8 +273,11 @@ def test_a_record_that_cannot_be_read_is_named(workdir):
         checkpoints.read_record(3)
 
 
-def test_leftovers_of_a_killed_save_are_ignored_by_readers_and_removed_by_the_trainer(workdir):
-    leftover = workdir / "checkpoints" / "4.orbax-checkpoint-tmp"
+@pytest.mark.parametrize("name", ["4.orbax-checkpoint-tmp", "deleted/4"])
+def test_leftovers_of_a_killed_save_are_ignored_by_readers_and_removed_by_the_trainer(
+    name, workdir
+):
+    leftover = workdir / "checkpoints" / name
     shutil.copytree(workdir / "checkpoints" / "3", leftover)
     with Checkpoints(workdir) as checkpoints:
         assert checkpoints.latest_step == 3
@@ -322,6 +307,7 @@ def small_files_only():
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of orbax
 def test_a_save_that_fails_is_told_and_leaves_the_others(tmp_path, small_files_only):
     save_all(tmp_path, [1.0])
     with (
@@ -345,7 +331,9 @@ def test_at_least_one_checkpoint_is_kept(tmp_path):
 
 def start_saving(workdir):
     environment = {**os.environ, "JAX_ENABLE_X64": "1"}
-    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    environment["XLA_FLAGS"] = (
+        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    )
     return subprocess.Popen(
         [sys.executable, "-m", "tests.training.endless_saves", str(workdir)],
         stdin=subprocess.PIPE,

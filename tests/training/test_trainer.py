@@ -104,6 +104,7 @@ def test_a_run_leaves_what_it_promises(finished, tiny_dataset):
     assert names == {
         "config.json",
         "statistics.json",
+        "run.json",
         "metrics.jsonl",
         "checkpoints",
         "checkpoint_digests",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
 
 from equiformer_jax.data.download.cache import (
     FOLDER_VARIABLE,
@@ -16,11 +15,10 @@ from equiformer_jax.data.download.cache import (
     write_marker,
 )
 from equiformer_jax.data.download.lock import FileLock
+from equiformer_jax.data.download.progress import Say
 from equiformer_jax.data.download.sources import SOURCES, RemoteFile
 from equiformer_jax.data.download.transfer import Patience, TransferError, discard, transfer
 from equiformer_jax.data.errors import DataError
-
-_Say = Callable[[str], None]
 
 
 class DownloadError(DataError):
@@ -31,7 +29,7 @@ def fetch_named(
     name: str,
     folder: str | os.PathLike[str] | None = None,
     *,
-    say: _Say = print,
+    say: Say = print,
     patience: Patience | None = None,
 ) -> pathlib.Path:
     """Fetches one of the public files that the package knows.
@@ -59,7 +57,7 @@ def fetch_named(
 def fetch(
     source: RemoteFile,
     folder: str | os.PathLike[str],
-    say: _Say = print,
+    say: Say = print,
     *,
     patience: Patience | None = None,
 ) -> pathlib.Path:
@@ -122,7 +120,7 @@ def _check_unchanged(target: pathlib.Path, source: RemoteFile, sha256: str) -> N
 
 
 def _download(
-    source: RemoteFile, target: pathlib.Path, patience: Patience | None, say: _Say
+    source: RemoteFile, target: pathlib.Path, patience: Patience | None, say: Say
 ) -> None:
     partial = target.with_name(target.name + ".partial")
     failures = []

@@ -13,17 +13,15 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
+from equiformer_jax.data.download.progress import Progress, Say
 from equiformer_jax.data.download.sources import readable_size
 
 _BLOCK = 1 << 20
 _LONGEST_WAIT = 30.0
 _TRIES_IF_UNREACHABLE = 2
 _TEMPORARY_STATUS = (408, 425, 429)
-_SECONDS_BETWEEN_LINES = 5.0
-_Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +58,7 @@ def transfer(
     *,
     size: int | None = None,
     patience: Patience | None = None,
-    say: _Say = print,
+    say: Say = print,
 ) -> None:
     """Brings a file into `partial`, which afterwards holds as much as the server announced.
 
@@ -108,7 +106,7 @@ def _size(path: pathlib.Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _attempt(url: str, partial: pathlib.Path, size: int | None, timeout: float, say: _Say) -> None:
+def _attempt(url: str, partial: pathlib.Path, size: int | None, timeout: float, say: Say) -> None:
     note = _read_note(partial, url)
     offset = _size(partial) if note else 0
     if offset and offset == note.get("total"):
@@ -125,7 +123,7 @@ def _attempt(url: str, partial: pathlib.Path, size: int | None, timeout: float, 
         with partial.open("ab" if offset else "wb") as file:
             # After the old contents are gone, so that a note is never beside another file's bytes.
             _write_note(partial, url, _validator(response), total)
-            _copy(response, file, _Progress(say, url, partial.parent, offset, total))
+            _copy(response, file, Progress(say, url, partial.parent, offset, total))
     if total is not None and _size(partial) != total:
         raise _BrokenError(f"the connection ended at byte {_size(partial)} of {total}")
 
@@ -209,7 +207,7 @@ def _write_note(partial: pathlib.Path, url: str, validator: str, total: int | No
     _note_of(partial).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def _copy(response: Any, file: Any, progress: _Progress) -> None:
+def _copy(response: Any, file: Any, progress: Progress) -> None:
     """Copies to the end of the connection; errors of the connection and of the disk stay apart."""
     while True:
         try:
@@ -223,30 +221,3 @@ def _copy(response: Any, file: Any, progress: _Progress) -> None:
     file.flush()
     with contextlib.suppress(OSError):  # not every file system can
         os.fsync(file.fileno())
-
-
-class _Progress:
-    """A line every few seconds."""
-
-    def __init__(
-        self, say: _Say, url: str, folder: pathlib.Path, offset: int, total: int | None
-    ) -> None:
-        size = "" if total is None else f" ({readable_size(total)})"
-        start = f", going on at {readable_size(offset)}" if offset else ""
-        say(f"fetching {url}{size} into {folder}{start}")
-        self._say, self._offset, self._total = say, offset, total
-        self._start = self._last = time.monotonic()
-        self._received = 0
-
-    def add(self, count: int) -> None:
-        self._received += count
-        now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
-        have, rate = self._offset + self._received, self._received / (now - self._start)
-        line = f"  {readable_size(have)}, {readable_size(rate)}/s"
-        if self._total is not None:
-            left = (self._total - have) / max(rate, 1.0)
-            line += f", {have / self._total:.0%}, {left:.0f} s left"
-        self._say(line)

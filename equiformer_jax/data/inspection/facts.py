@@ -12,7 +12,8 @@ from equiformer_jax.data.structures import StructureSequence, digest
 from equiformer_jax.neighbors import neighbor_list, shortest_distance
 from equiformer_jax.structure import LARGEST_ATOMIC_NUMBER, Structure
 
-# Copies of a structure may differ by rounding: positions are compared on a grid of this width, Å.
+# Copies of a structure may differ in the last digits: positions are compared on a grid of this
+# width, Å.
 _GRID = 1e-3
 
 
@@ -90,7 +91,8 @@ def facts_of(
 def _contents(structure: Structure) -> tuple[str, str]:
     """Digests of elements, lattice and centered positions on two grids, shifted by half a width.
 
-    Numbers that differ by rounding fall into one cell of at least one of the two, nearly always.
+    Numbers that differ by rounding to single precision fall into one cell of at least one of the
+    two, nearly always; those that were rounded to a few decimals may not.
     """
     centered = structure.positions - structure.positions.mean(axis=0)
     cell = b"" if structure.cell is None else np.round(structure.cell / _GRID).tobytes()

@@ -14,10 +14,11 @@ from equiformer_jax.data.inspection.facts import SplitFacts
 
 _COLORS = ("#2c5f8a", "#d9822b", "#4f9d69", "#8a5a83")
 _BINS = 50
+_TICKS = 5  # labels like -4215.2 leave no room for more
 
 
 def draw_dataset(
-    splits: Sequence[SplitFacts], path: str | os.PathLike[str], energy_label: str = "energy, eV"
+    splits: Sequence[SplitFacts], path: str | os.PathLike[str], energy_label: str = "energy (eV)"
 ) -> pathlib.Path:
     """Draws histograms of energies, forces, sizes and degrees, one line for each split.
 
@@ -31,7 +32,7 @@ def draw_dataset(
     """
     panels = {
         "energy": energy_label,
-        "force_rms": "root mean square force component, eV/Å",
+        "force_rms": "root mean square force component (eV/Å)",
         "num_atoms": "atoms in a structure",
         "degree": "mean number of neighbors",
     }
@@ -63,7 +64,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 def _histogram(axes: Axes, names: Sequence[str], values: Sequence[np.ndarray]) -> None:
     """Shares, not counts: splits differ in size by orders of magnitude."""
     together = np.concatenate(values)
-    edges = np.histogram_bin_edges(together, bins=_BINS)
+    edges = _edges(together)
     for name, color, part in zip(names, _COLORS, values, strict=False):
         if len(part):
             weights = np.full(len(part), 1 / len(part))
@@ -73,4 +74,14 @@ def _histogram(axes: Axes, names: Sequence[str], values: Sequence[np.ndarray]) -
     axes.set_ylabel("share of structures")
     axes.spines[["top", "right"]].set_visible(False)
     axes.ticklabel_format(axis="x", useOffset=False)
+    axes.locator_params(axis="x", nbins=_TICKS)
     axes.legend(frameon=False)
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Of at most `_BINS` bins; of whole numbers each bin holds equally many."""
+    if (values != np.trunc(values)).any():
+        return np.histogram_bin_edges(values, bins=_BINS)
+    low, high = values.min(), values.max()
+    width = max(np.ceil((high - low + 1) / _BINS), 1.0)
+    return np.arange(low - 0.5, high + width, width)

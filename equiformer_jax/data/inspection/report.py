@@ -14,12 +14,12 @@ _SHOWN_STRUCTURES = 3
 _SHOWN_ATOMS = 5
 
 
-def describe_split(facts: SplitFacts, energy_unit: str = "eV") -> str:
+def describe_split(facts: SplitFacts, energy_label: str = "energy (eV)") -> str:
     """Several lines about one split: sizes, elements, neighborhoods and labels.
 
     Args:
       facts: those of the split.
-      energy_unit: unit of the energy label.
+      energy_label: what the label is, with its unit.
     """
     looked_at = "" if len(facts) == facts.size else f" ({len(facts):,} of them looked at)"
     lines = [f"{facts.split}: {facts.size:,} structures{looked_at}"]
@@ -28,29 +28,34 @@ def describe_split(facts: SplitFacts, energy_unit: str = "eV") -> str:
     atoms, edges = facts.column("num_atoms"), facts.column("num_edges")
     lines += [
         f"  elements         {_elements(facts.composition)}",
-        f"  atoms            {_range(atoms, '')}",
-        f"  neighbors        {edges.sum() / atoms.sum():.2f} an atom; edges {_range(edges, '')}",
+        f"  atoms            {_range(atoms)}",
+        f"  neighbors        {edges.sum() / atoms.sum():.2f} an atom; edges {_range(edges)}",
         f"  closest atoms    {facts.column('shortest_distance').min():.3f} Å",
     ]
-    lines += _label_line(f"energy, {energy_unit}", facts.column("energy"))
-    lines += _label_line("force rms, eV/Å", facts.column("force_rms"))
-    lines += _label_line("net force, eV/Å", facts.column("net_force"))
+    lines += [
+        _label_line(energy_label, facts.column("energy")),
+        _label_line("force rms (eV/Å)", facts.column("force_rms")),
+        _label_line("net force (eV/Å)", facts.column("net_force")),
+    ]
     return "\n".join(lines)
 
 
-def describe_structure(structure: Structure, facts: StructureFacts) -> str:
+def describe_structure(
+    structure: Structure, facts: StructureFacts, energy_label: str = "energy (eV)"
+) -> str:
     """One structure: its formula, lattice, labels and first atoms.
 
     Args:
       structure: the structure.
       facts: its facts.
+      energy_label: what the label is, with its unit.
     """
     parts = [f"{facts.name}: {_formula(facts.composition)}", f"{facts.num_edges} edges"]
     if structure.is_periodic and structure.cell is not None:
         lengths = np.linalg.norm(structure.cell, axis=1)
         parts.append("cell " + " x ".join(f"{length:.2f}" for length in lengths) + " Å")
     if structure.energy is not None:
-        parts.append(f"energy {structure.energy:.6f}")
+        parts.append(f"{energy_label} {structure.energy:.6f}")
     lines = [", ".join(parts)]
     for atom in range(min(structure.num_atoms, _SHOWN_ATOMS)):
         position = " ".join(f"{x:10.5f}" for x in structure.positions[atom])
@@ -69,19 +74,18 @@ def shown_structures(size: int) -> Sequence[int]:
     return np.unique(np.linspace(0, size - 1, count).astype(int)).tolist() if count else []
 
 
-def _range(values: np.ndarray, unit: str) -> str:
-    return f"{values.min():,} to {values.max():,}, mean {values.mean():,.1f}{unit}"
+def _range(values: np.ndarray) -> str:
+    return f"{values.min():,} to {values.max():,}, mean {values.mean():,.1f}"
 
 
-def _label_line(title: str, values: np.ndarray) -> list[str]:
+def _label_line(title: str, values: np.ndarray) -> str:
     values = values[~np.isnan(values)]
     if not len(values):
-        return []
-    spread = (
-        f"mean {values.mean():.6g}, deviation {values.std():.4g}, "
+        return f"  {title:16s} none"
+    return (
+        f"  {title:16s} mean {values.mean():.6g}, deviation {values.std():.4g}, "
         f"from {values.min():.6g} to {values.max():.6g}"
     )
-    return [f"  {title:16s} {spread}"]
 
 
 def _elements(composition: np.ndarray) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,37 +142,6 @@ def check_tags(structure: Structure) -> None:
     if len(wrong):
         atom = int(wrong[0])
         raise ValueError(f"tags: atom {atom}: expected 0, 1 or 2, got {tags[atom]}")
-
-
-def stored_atom_counts(path: str | os.PathLike[str], num_records: int) -> np.ndarray | None:
-    """The numbers of atoms that the project's tools note in a `metadata.npz` beside LMDB files.
-
-    Args:
-      path: the `.lmdb` file, or the folder of them, that `metadata.npz` lies beside or in.
-      num_records: how many there must be.
-
-    Returns:
-      int64 `[num_records]`, or None where there is no such file.
-
-    Raises:
-      DataError: the file has no array `natoms` of that many positive integers.
-    """
-    location = pathlib.Path(path)
-    metadata = (location if location.is_dir() else location.parent) / "metadata.npz"
-    if not metadata.exists():
-        return None
-    try:
-        with np.load(metadata, allow_pickle=False) as file:
-            counts = np.asarray(file["natoms"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(metadata, f"cannot be read: {error}", field="natoms") from error
-    if counts.shape != (num_records,) or counts.dtype.kind not in "iu" or counts.min() < 1:
-        raise DataError(
-            metadata,
-            f"expected {num_records} positive integers, got {counts.dtype} {list(counts.shape)}",
-            field="natoms",
-        )
-    return counts.astype(np.int64)
 
 
 def _structure(

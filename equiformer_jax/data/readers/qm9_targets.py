@@ -15,11 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from equiformer_jax.data.errors import DataError
-
-# The digits with which the published results were processed (SPEC.md section 12.2), not CODATA's
-# latest: with others, the labels would not be those that the published errors refer to.
-HARTREE_TO_EV = 27.211386246
-KCAL_PER_MOL_TO_EV = 0.04336414
+from equiformer_jax.data.units import QM9_EV_PER_HARTREE, QM9_EV_PER_KCAL_MOL
 
 # With which the columns `*_atom` of `gdb9.sdf.csv` were made from the Hartree columns.
 HARTREE_TO_KCAL_PER_MOL = 627.509
@@ -54,7 +50,7 @@ class Target:
 
 
 def _energy(number: int, name: str, subtracts_references: bool = False) -> Target:
-    return Target(number, name, "eV", HARTREE_TO_EV, subtracts_references)
+    return Target(number, name, "eV", QM9_EV_PER_HARTREE, subtracts_references)
 
 
 TARGETS = (
@@ -70,10 +66,10 @@ TARGETS = (
     _energy(9, "h298", subtracts_references=True),
     _energy(10, "g298", subtracts_references=True),
     Target(11, "cv", "cal/(mol K)"),
-    Target(12, "u0_atom", "eV", KCAL_PER_MOL_TO_EV),
-    Target(13, "u298_atom", "eV", KCAL_PER_MOL_TO_EV),
-    Target(14, "h298_atom", "eV", KCAL_PER_MOL_TO_EV),
-    Target(15, "g298_atom", "eV", KCAL_PER_MOL_TO_EV),
+    Target(12, "u0_atom", "eV", QM9_EV_PER_KCAL_MOL),
+    Target(13, "u298_atom", "eV", QM9_EV_PER_KCAL_MOL),
+    Target(14, "h298_atom", "eV", QM9_EV_PER_KCAL_MOL),
+    Target(15, "g298_atom", "eV", QM9_EV_PER_KCAL_MOL),
     Target(16, "A", "GHz"),
     Target(17, "B", "GHz"),
     Target(18, "C", "GHz"),
@@ -98,7 +94,7 @@ _REFERENCES_HARTREE = {
 # The table in eV that the published results were processed with was converted with 27.211386024: a
 # molecule's label differs from ours by at most 0.1 meV, less than its float32 rounding there.
 ATOMIC_REFERENCES: Mapping[str, Mapping[int, float]] = {
-    name: {z: values[place] * HARTREE_TO_EV for z, values in _REFERENCES_HARTREE.items()}
+    name: {z: values[place] * QM9_EV_PER_HARTREE for z, values in _REFERENCES_HARTREE.items()}
     for place, name in enumerate(_REFERENCE_COLUMNS)
 }
 
@@ -155,7 +151,7 @@ def _reference(path: pathlib.Path, fields: list[str], name: str, column: int) ->
         ) from error
     if not np.isfinite(value):
         raise DataError(path, f"not finite: {value}", record=fields[0], field=name)
-    return value * HARTREE_TO_EV
+    return value * QM9_EV_PER_HARTREE
 
 
 def convert_published(
@@ -182,7 +178,7 @@ def convert_published(
         if target.subtracts_references:
             values[:, target.number] -= _sum_references(target.name, atomic_numbers, counts)
     if published.shape[1] < len(PUBLISHED_COLUMNS):
-        digits = HARTREE_TO_KCAL_PER_MOL * KCAL_PER_MOL_TO_EV / HARTREE_TO_EV
+        digits = HARTREE_TO_KCAL_PER_MOL * QM9_EV_PER_KCAL_MOL / QM9_EV_PER_HARTREE
         values[:, 12:16] = values[:, 7:11] * digits
     return values
 

@@ -10,7 +10,7 @@ import pytest
 from equiformer_jax.data.embedded import load_embedded_aspirin
 from equiformer_jax.data.inspection.facts import SplitFacts, facts_of
 from equiformer_jax.data.inspection.findings import find_problems
-from equiformer_jax.data.inspection.picture import draw_dataset
+from equiformer_jax.data.inspection.picture import _edges, draw_dataset
 from equiformer_jax.data.inspection.report import describe_split, describe_structure
 from equiformer_jax.data.structures import StructureList, StructureSequence
 from equiformer_jax.structure import Structure
@@ -117,6 +117,18 @@ def test_copies_across_splits_are_found_though_moved_and_rounded(frames):
     assert "test: structure 1 is train: structure 2" in problem
 
 
+def test_one_split_that_validates_and_tests_is_a_warning(frames):
+    parts = [StructureList(part, "frames") for part in (frames[:4], frames[4:])]
+    facts = [
+        SplitFacts(name, part, CUTOFF)
+        for name, part in zip(("train", "validation", "test"), (*parts, parts[1]), strict=True)
+    ]
+    (problem,) = problems(*facts)
+    assert problem.startswith("warning: validation and test: the same structures")
+    (problem,) = problems(facts[0], SplitFacts("test", parts[0], CUTOFF))
+    assert problem.startswith("ERROR: train and test: 4 structures of test are in train too")
+
+
 def test_copies_within_a_split_warn(frames):
     problem = single_problem([*frames[:3], frames[1]], "copies of another", kind="warning")
     assert "train: structure 3 repeats train: structure 1" in problem
@@ -158,9 +170,29 @@ def test_descriptions_say_what_is_there(frames):
     text = describe_split(facts)
     assert "H 38.1%" in text
     assert "21 to 21" in text
+    assert "  energy (eV)      mean -1077." in text
     shown = describe_structure(frames[0], facts.facts[0])
     assert shown.startswith("train: structure 0: H8C9O4, ")
+    assert "energy (eV) -1077." in shown
     assert "and 16 more atoms" in shown
+
+
+def test_labels_are_called_by_their_own_names_and_missing_ones_are_said(frames):
+    facts = split([changed(frame, forces=None) for frame in frames[:3]])
+    text = describe_split(facts, "alpha (a0^3)")
+    assert "  alpha (a0^3)     mean " in text
+    assert "  force rms (eV/Å) none" in text
+    assert "alpha (a0^3) -1077." in describe_structure(frames[0], facts.facts[0], "alpha (a0^3)")
+
+
+def test_bins_of_whole_numbers_hold_equally_many():
+    np.testing.assert_array_equal(_edges(np.array([3.0, 5.0, 4.0])), [2.5, 3.5, 4.5, 5.5])
+    np.testing.assert_array_equal(_edges(np.array([9.0, 9.0])), [8.5, 9.5])
+    for values in (np.array([0.0, 101.0]), np.array([0.0, 0.5]), np.array([0.5, 0.5])):
+        edges = _edges(values)
+        assert len(edges) <= 51
+        assert edges[0] <= values.min() <= values.max() <= edges[-1]
+        np.testing.assert_allclose(np.diff(edges), edges[1] - edges[0])
 
 
 def test_the_picture_is_drawn(frames, tmp_path):

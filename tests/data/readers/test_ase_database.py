@@ -103,6 +103,13 @@ def test_other_contents_under_the_name_are_refused_and_stay(tmp_path, ending, co
     assert path.read_bytes() == content
 
 
+def test_an_empty_file_is_said_to_be_one(tmp_path):
+    path = tmp_path / "a.db"
+    path.touch()
+    with pytest.raises(DataError, match=r"a\.db: not an ASE database; this is an empty file: "):
+        read_ase_database(path)
+
+
 def test_a_database_without_rows_is_refused(tmp_path):
     path = make(tmp_path / "a.db", count=1)
     ase.db.connect(path).delete([1])

@@ -28,7 +28,10 @@ from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
         (b"\xfd7zXZ\x00" + bytes(600), "an xz archive"),
         (bytes(9000), "a file of zeros"),
         (pickle.dumps([1], 4), "a Python pickle"),
-        (b"\x01\x02\x03\xff", "a file of an unknown format that begins with the bytes b'\\x01\\x02"),
+        (
+            b"\x01\x02\x03\xff",
+            "a file of an unknown format that begins with the bytes b'\\x01\\x02",
+        ),
         (bytes(12), "a file of an unknown format"),
     ],
 )

@@ -79,7 +79,7 @@ def replaced(old, new, occurrence):
         (replaced("Energy=", "energy=", 2), r"frame 1: 'Energy': .* kcal/mol.* found .*'energy'"),
         (replaced("Energy=", "Energy=low", 3), "frame 2: 'Energy': .* found the value 'low-"),
         (replaced(":forces:R:3", "", 2), "frame 1: 'forces': missing; expected Properties="),
-        (replaced("O  ", "Q  ", 3), "frame 2: .*'Q'"),
+        (replaced("O  ", "Q  ", 3), "frame 2: .*unknown element or key 'Q'"),
         (replaced("O  ", "O  x", 1), "frame 0: .*could not convert string to float"),
         (replaced("O  ", "N  ", 2), "frame 1: 'species': not the atoms of frame 0"),
         (replaced("Energy=", "Energy=nan ", 2), "frame 1: 'Energy': not finite"),

@@ -11,11 +11,7 @@ import pytest
 from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.minimum_image import relaxation_displacements
 from equiformer_jax.data.readers.graph_objects import read_graph_object
-from equiformer_jax.data.readers.oc20 import (
-    read_oc20_is2re,
-    read_oc20_s2ef,
-    stored_atom_counts,
-)
+from equiformer_jax.data.readers.oc20 import read_oc20_is2re, read_oc20_s2ef
 from equiformer_jax.data.structures import StructureSequence
 from equiformer_jax.neighbors import neighbor_list
 from tests.data.readers import lmdb_samples as samples
@@ -170,26 +166,6 @@ def test_structures_survive_pickling_and_selection(tmp_path):
     assert [s.energy for s in again] == [2.25, 3.25, 4.25]
     assert again.fingerprint == structures[1:].fingerprint != structures.fingerprint
     assert read_oc20_s2ef(path).fingerprint != structures.fingerprint
-
-
-def test_atom_counts_beside_the_file(tmp_path):
-    path = write(tmp_path, samples.oc20_fields(3), samples.oc20_fields(5))
-    assert stored_atom_counts(path, 2) is None
-    metadata = tmp_path / "metadata.npz"
-    np.savez(metadata, natoms=np.array([3, 5], np.int32), neighbors=np.array([9, 9], np.int32))
-    for location in (path, tmp_path):
-        counts = stored_atom_counts(location, 2)
-        assert counts.tolist() == [3, 5] and counts.dtype == np.int64
-    for bad in (np.array([3]), np.array([3.0, 5.0]), np.array([3, 0]), np.array([3, None])):
-        np.savez(metadata, natoms=bad)
-        with pytest.raises(DataError, match=r"metadata.npz: 'natoms': "):
-            stored_atom_counts(path, 2)
-    np.savez(metadata, neighbors=np.array([1, 2]))
-    with pytest.raises(DataError, match=r"metadata.npz: 'natoms': cannot be read"):
-        stored_atom_counts(path, 2)
-    metadata.write_bytes(b"PK\x03\x04 no")
-    with pytest.raises(DataError, match=r"metadata.npz: 'natoms': cannot be read"):
-        stored_atom_counts(path, 2)
 
 
 # ------------------------------------------------------------------------------------ real data
