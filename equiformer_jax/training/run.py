@@ -75,6 +75,7 @@ class Run:
         self.data = RunData(
             config, self.model.config, self.mesh.size, say, statistics, splits, augmentation
         )
+        self.data.check_limits()
         training = config.training
         steps = 0
         if "train" in splits and len(splits) > 1:

@@ -81,6 +81,24 @@ class RunData:
             for split, store in stores.items()
         }
 
+    def check_limits(self) -> None:
+        """Refuses data that do not fit on a device, before anything is compiled.
+
+        Raises:
+          ValueError: a structure or a batch needs more than `data.max_nodes` or `data.max_edges`;
+            names the largest structure and the budget that it needs.
+        """
+        limits = (self._config.data.max_nodes, self._config.data.max_edges)
+        for split, store in self.stores.items():
+            budgets = []
+            if split in self.evaluation_batches:
+                budgets.append(self.evaluation_batches[split].budget)
+            elif split == "train":
+                budgets += self.budgets
+            batching.check_limits(
+                store.sizes, self.structures[split].name_of, *limits, budgets=budgets
+            )
+
     @functools.cached_property
     def budgets(self) -> list[batching.Budget]:
         """Shapes of the training batches on one device."""

@@ -8,7 +8,8 @@ The file follows the colon; `validation` and `test` name further files. Where th
 tenth of the frames is taken for each: at random, or, with `order=blocks`, from the end of a
 trajectory, with a gap, so that no frame to test on is a neighbor of one to train on. `preset` picks
 the model. Names and units of the labels are fields of `data.options`, such as
-`--config.data.options.energy=REF_energy --config.data.options.energy_unit=hartree`.
+`--config.data.options.energy=REF_energy --config.data.options.energy_unit=hartree`. Systems of very
+different sizes fill their batches better with `--config.data.balance_window=64`.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
             validation=options["validation"],
             test=options["test"],
             order=options["order"],
+            split_seed=1,
             energy="energy",
             forces="forces",
             stress="stress",
             energy_unit="eV",
             force_unit="eV/A",
             stress_unit="eV/A^3",
+            stress_kind="stress",
         ),
         objective=parts.energies_and_forces(energy_weight=1.0, force_weight=80.0),
         optimizer=parts.adamw(learning_rate=5e-4, weight_decay=1e-6),

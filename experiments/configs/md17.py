@@ -6,12 +6,14 @@ r"""MD17: energies and forces of small molecules, eight recipes of the paper (SP
 Options after the colon: the molecule; `lmax` (2 or 3); `dens`, with the denoising task (SPEC §9);
 `variant`, which is `nonlinear` as published or, with lmax 2, `linear` or `dot_product` for the
 ablation. 950 frames train, 50 validate, the rest test. Data that are not there are fetched.
+With `--config.data.options.order=blocks` the splits are blocks of time.
 """
 
 from __future__ import annotations
 
 from ml_collections import config_dict
 
+from equiformer_jax.data.units import EV_PER_KCAL_MOL
 from experiments.configs import parts
 
 # Learning rate, weight of the energy and weight of the forces, of each molecule:
@@ -28,8 +30,6 @@ RECIPES = {
 }
 # Epochs, batch size and evaluation batch size.
 LENGTHS = {2: (1500, 8, 24), 3: (2000, 5, 16)}
-# One kcal/mol/Å in eV/Å: published DeNS models take forces in the unit of the data set.
-KCAL_PER_MOL = 0.0433641153087705
 
 
 def get_config(argument: str | None = None) -> config_dict.ConfigDict:
@@ -47,7 +47,12 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
         seed=1,
         model=parts.model(_preset(lmax, dens, options["variant"])),
         data=parts.data(
-            "md17", molecule=options["molecule"], file=None, directory=None, download=True
+            "md17",
+            molecule=options["molecule"],
+            order="published",
+            file=None,
+            directory=None,
+            download=True,
         ),
         objective=parts.energies_and_forces(energy_weight, force_weight),
         optimizer=parts.adamw(learning_rate, weight_decay=1e-6),
@@ -83,7 +88,8 @@ def _with_denoising(config: config_dict.ConfigDict, molecule: str) -> config_dic
             "probability": 0.125 if weaker else 0.25,
             "atom_share": 0.25,
             "std": 0.025 if weaker else 0.05,
-            "force_unit": KCAL_PER_MOL,
+            # Published models take forces in the unit of the data set, kcal/mol/Å.
+            "force_unit": EV_PER_KCAL_MOL,
         }
     )
     config.objective = config_dict.ConfigDict(

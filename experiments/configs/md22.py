@@ -37,6 +37,7 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
         system=options["system"],
         num_train=num_frames - num_frames // 20,
         num_validation=num_frames // 20,
+        order="random",
         file=None,
         directory=None,
         download=True,

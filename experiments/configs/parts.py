@@ -92,6 +92,9 @@ def data(name: str, balance_window: int = 1, **options: Any) -> config_dict.Conf
     # How many structures of each split to take; all where nothing is given.
     settings.limits = {split: config_dict.placeholder(int) for split in SPLITS}
     settings.balance_window = balance_window
+    # The most atoms and edges, padding included, that a device may be given at once.
+    settings.max_nodes = config_dict.placeholder(int)
+    settings.max_edges = config_dict.placeholder(int)
     settings.graph_cache = config_dict.placeholder(str)  # folder that keeps neighbor lists
     settings.workers = 0  # processes that make batches; 0: threads of this one
     return settings

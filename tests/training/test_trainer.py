@@ -269,6 +269,15 @@ def test_another_configuration_is_refused_before_any_data_are_read(finished):
     assert "data.name" in str(error.value)
 
 
+@pytest.mark.parametrize("limit", ["max_nodes", "max_edges"])
+def test_data_that_are_too_large_for_a_device_are_refused_before_compiling(
+    tiny_dataset, tmp_path, capsys, limit
+):
+    with pytest.raises(ValueError, match=r"tiny, train: structure \d.*no more than 5"):
+        trainer.train(tiny_config(**{f"data__{limit}": 5}), tmp_path)
+    assert "compiling" not in capsys.readouterr().out
+
+
 def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(
     tiny_dataset, tmp_path, monkeypatch
 ):

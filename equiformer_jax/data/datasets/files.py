@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from equiformer_jax.data.datasets.places import existing, take
+from equiformer_jax.data.datasets.places import blocks_of_time, existing, take
 from equiformer_jax.data.readers.ase_files import read_ase
 from equiformer_jax.data.readers.label_keys import LabelKeys
-from equiformer_jax.data.splits import block_split, permutation_split
+from equiformer_jax.data.splits import permutation_split
 from equiformer_jax.data.structures import StructureSequence
 
 ORDERS = ("random", "blocks")
@@ -76,7 +76,7 @@ def _divided(
         validation, test = sizes
         return take(structures, permutation_split(count, num_train, validation, test, seed=seed))
     if len(missing) == 2:
-        return take(structures, block_split(count, (num_train, held_out, held_out), gap))
+        return take(structures, blocks_of_time(count))
     return {"train": structures[:num_train], missing[0]: structures[count - held_out :]}
 
 

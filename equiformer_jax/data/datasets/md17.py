@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from equiformer_jax.data.datasets.places import existing, locate, take
+from collections.abc import Iterable
+
+from equiformer_jax.data.datasets.places import blocks_of_time, existing, locate, take
 from equiformer_jax.data.download.archive import unpack
 from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.readers.md17 import (
@@ -13,7 +15,7 @@ from equiformer_jax.data.readers.md17 import (
 )
 from equiformer_jax.data.readers.md22 import MD22_SYSTEMS, read_md22
 from equiformer_jax.data.readers.rmd17 import RMD17_MOLECULES, read_rmd17, read_rmd17_split
-from equiformer_jax.data.splits import csv_split, md17_split, permutation_split
+from equiformer_jax.data.splits import block_split, csv_split, md17_split, permutation_split
 from equiformer_jax.data.structures import StructureSequence
 
 NUM_VALIDATION = 50
@@ -22,7 +24,11 @@ Splits = dict[str, StructureSequence]
 
 
 def load_md17(
-    molecule: str, file: str | None = None, directory: str | None = None, download: bool = True
+    molecule: str,
+    order: str = "published",
+    file: str | None = None,
+    directory: str | None = None,
+    download: bool = True,
 ) -> Splits:
     """950 frames to train on, 50 to validate, the rest to test on (SPEC §12.3).
 
@@ -30,6 +36,8 @@ def load_md17(
 
     Args:
       molecule: a key of `MD17_FILES`.
+      order: `published`, or `blocks` of time: frames that follow each other closely are nearly
+        equal, and at random some of them are trained on and others tested.
       file: the file, if it is not in its place in the folder of data sets.
       directory: folder of all data sets.
       download: fetch what is not there.
@@ -46,7 +54,8 @@ def load_md17(
         del indices["test"]
         return {**take(parts["train"], indices), "test": parts["test"]}
     frames = read_md17(path)
-    return take(frames, md17_split(len(frames)))
+    in_blocks = _check_known("order", order, ("published", "blocks")) == "blocks"
+    return take(frames, (blocks_of_time if in_blocks else md17_split)(len(frames)))
 
 
 def load_rmd17(
@@ -88,6 +97,7 @@ def load_md22(
     system: str,
     num_train: int,
     num_validation: int,
+    order: str = "random",
     file: str | None = None,
     directory: str | None = None,
     download: bool = True,
@@ -98,6 +108,7 @@ def load_md22(
       system: a key of `MD22_SYSTEMS`.
       num_train: frames to train on.
       num_validation: frames to validate on; the rest is for testing.
+      order: `random`, or `blocks` of time with a hundredth of the trajectory between them.
       file: the file, npz or xyz, if it is not in its place.
       directory: folder of all data sets.
       download: fetch what is not there.
@@ -112,10 +123,16 @@ def load_md22(
     expected, found = MD22_SYSTEMS[system].num_atoms, len(frames.atomic_numbers)
     if found != expected:
         raise DataError(path, f"frames of {found} atoms; expected the {expected} of {system}")
-    return take(frames, permutation_split(len(frames), num_train, num_validation))
+    if _check_known("order", order, ("random", "blocks")) == "random":
+        return take(frames, permutation_split(len(frames), num_train, num_validation))
+    gap = max(1, len(frames) // 100)
+    num_test = len(frames) - num_train - num_validation - 2 * gap
+    return take(frames, block_split(len(frames), (num_train, num_validation, num_test), gap))
 
 
-def _check_known(option: str, value: str, known: object) -> None:
-    names = list(known)  # type: ignore[call-overload]
+def _check_known(option: str, value: str, known: Iterable[str]) -> str:
+    """The value, if it is one of those known."""
+    names = list(known)
     if value not in names:
         raise ValueError(f"data.options.{option}={value!r}; known are {names}")
+    return value

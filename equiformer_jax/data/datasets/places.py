@@ -11,7 +11,11 @@ import numpy as np
 from equiformer_jax.data.download.cache import data_folder
 from equiformer_jax.data.download.fetch import fetch_named
 from equiformer_jax.data.download.sources import SOURCES
+from equiformer_jax.data.splits import block_split
 from equiformer_jax.data.structures import StructureSequence
+
+# Of a trajectory that is split in blocks: the share of validation and of test, and of each gap.
+_HELD_OUT, _GAP = 0.1, 0.01
 
 
 def locate(source: str, directory: str | None, download: bool) -> pathlib.Path:
@@ -50,6 +54,12 @@ def existing(path: str | os.PathLike[str], option: str) -> pathlib.Path:
     if not found.exists():
         raise FileNotFoundError(f"data.options.{option}: {found} is not there")
     return found
+
+
+def blocks_of_time(num_frames: int) -> dict[str, np.ndarray]:
+    """Blocks of a trajectory: eight tenths, a tenth and a tenth, a hundredth between them."""
+    gap = max(1, round(_GAP * num_frames))
+    return block_split(num_frames, (1 - 2 * _HELD_OUT, _HELD_OUT, _HELD_OUT), gap)
 
 
 def take(

@@ -59,6 +59,16 @@ def test_a_damaged_file_in_the_folder_is_not_taken(tmp_path):
         load_md17("ethanol", directory=str(tmp_path))
 
 
+def test_a_trajectory_can_be_split_in_blocks_of_time(tmp_path):
+    np.savez(tmp_path / "mine.npz", **frames(100))
+    numbers = frame_numbers(load_md17("aspirin", order="blocks", file=str(tmp_path / "mine.npz")))
+    assert numbers["train"] == list(range(78))
+    assert numbers["validation"][0] == 79
+    assert numbers["test"][0] == numbers["validation"][-1] + 2
+    with pytest.raises(ValueError, match=r"data\.options\.order='time'; known are"):
+        load_md17("aspirin", order="time", file=str(tmp_path / "mine.npz"))
+
+
 @pytest.mark.parametrize(
     "load",
     [
