@@ -12,9 +12,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import ase.build
-import numpy as np
-
 from equiformer_jax.data import batching
 from equiformer_jax.data.augmentation import DenoisingCorruption
 from equiformer_jax.data.graph_building import build_graph_store
@@ -23,6 +20,7 @@ from equiformer_jax.data.pipeline import AugmentedStructures, HostDevices, Train
 from equiformer_jax.data.structures import StructureList
 from equiformer_jax.neighbors import neighbor_list
 from equiformer_jax.structure import Structure
+from experiments.benchmarks.structures import Maker, qm9_like, slabs
 
 CUTOFF = 5.0  # Å
 
@@ -32,55 +30,22 @@ class Case:
     """One kind of data.
 
     Attributes:
-      make: gives the arguments of one `Structure`, drawn with a random generator.
+      make: gives so many structures.
       count: how many structures to time, unless another number is asked for.
       batch_size: structures in a batch.
       max_neighbors: of an atom.
     """
 
-    make: Callable[[np.random.Generator], dict[str, Any]]
+    make: Maker
     count: int
     batch_size: int
     max_neighbors: int | None = None
 
 
-def molecule(generator: np.random.Generator) -> dict[str, Any]:
-    """Atoms bonded at random, about as many and as close to each other as in QM9."""
-    count = int(np.clip(np.rint(generator.normal(18, 3)), 3, 29))
-    positions = np.zeros((1, 3))
-    while len(positions) < count:
-        direction = generator.normal(size=3)
-        bond = 1.35 * direction / np.linalg.norm(direction)
-        candidate = positions[generator.integers(len(positions))] + bond
-        if np.linalg.norm(positions - candidate, axis=1).min() > 0.95:
-            positions = np.vstack([positions, candidate])
-    return {
-        "positions": positions,
-        "atomic_numbers": generator.choice([1, 6, 7, 8, 9], count),
-        "energy": generator.normal(),
-        "forces": generator.normal(size=(count, 3)),
-    }
-
-
-def slab(generator: np.random.Generator) -> dict[str, Any]:
-    """A relaxed surface of 80 platinum atoms, shaken, periodic in all directions as in OC20."""
-    atoms = ase.build.fcc111("Pt", size=(4, 4, 5), vacuum=10.0)
-    count = len(atoms)
-    return {
-        "positions": atoms.positions + generator.normal(0, 0.1, (count, 3)),
-        "atomic_numbers": atoms.numbers,
-        "cell": np.array(atoms.cell),
-        "pbc": True,
-        "energy": generator.normal(),
-        "forces": generator.normal(size=(count, 3)),
-        "tags": generator.integers(0, 3, count),
-    }
-
-
 CASES = {
-    "qm9": Case(molecule, count=4096, batch_size=128),
-    "oc20_500_neighbors": Case(slab, count=512, batch_size=32, max_neighbors=500),
-    "oc20_30_neighbors": Case(slab, count=512, batch_size=32, max_neighbors=30),
+    "qm9": Case(qm9_like, count=4096, batch_size=128),
+    "oc20_500_neighbors": Case(slabs, count=512, batch_size=32, max_neighbors=500),
+    "oc20_30_neighbors": Case(slabs, count=512, batch_size=32, max_neighbors=30),
 }
 
 
@@ -97,8 +62,9 @@ def run_case(case: Case, count: int | None = None) -> dict[str, Any]:
       that are there) and `augmented_epochs` (structures changed in every epoch, with their neighbor
       lists). `slowest_stage` is what bounds the first epoch, with its `share_of_first_epoch`.
     """
-    generator = np.random.default_rng(0)
-    fields = [case.make(generator) for _ in range(count or case.count)]
+    names = [field.name for field in dataclasses.fields(Structure)]
+    made = case.make(count or case.count)
+    fields = [{name: getattr(structure, name) for name in names} for structure in made]
     measure = _Measure(len(fields))
 
     structures = measure("structures", lambda: [Structure(**each) for each in fields])

@@ -11,13 +11,11 @@ import jax
 import jraph
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import config_dict
 
+from equiformer_jax.data.graph_store import GraphStore
 from equiformer_jax.data.pipeline import DeviceBatch
-from equiformer_jax.data.readers.qm9_targets import find_target
 from equiformer_jax.data.structures import StructureSequence
 from equiformer_jax.training.metrics import average
-from equiformer_jax.training.run_data import RunData
 from equiformer_jax.training.sharding import place_batch
 from equiformer_jax.training.state import Params
 from equiformer_jax.training.step import EvaluationStep
@@ -71,6 +69,7 @@ class Evaluation:
         relative = self.force_error_relative_to_zero
         return {
             "split": self.split,
+            "weights": self.weights,
             "num_structures": len(self.reference_energies),
             **self.metrics,
             **({} if relative is None else {"force_error_relative_to_zero": relative}),
@@ -93,38 +92,45 @@ def evaluate_means(
 def evaluate_split(
     step: EvaluationStep,
     params: Params,
-    data: RunData,
+    batches: Iterable[DeviceBatch],
     mesh: Mesh,
+    *,
+    store: GraphStore,
+    scale: float,
+    structures: StructureSequence,
     split: str,
-    config: config_dict.ConfigDict,
+    label: str = "energy",
+    unit: str = "eV",
 ) -> Evaluation:
     """Predicts a whole split and compares.
 
     Args:
       step: from `step.make_evaluation_step`.
       params: parameters of the model.
-      data: of the run.
+      batches: every structure exactly once (`pipeline.EvaluationBatches`).
       mesh: the devices that `step` was made for.
-      split: name of the split.
-      config: of the run.
+      store: the graphs of the split; what was taken off their labels is put back.
+      scale: one unit of the network, in the label's unit.
+      structures: of the split.
+      split: its name.
+      label: what the number of each structure is.
+      unit: its unit.
     """
-    store, scale = data.stores[split], data.normalizer.scale
     means, found = [], _Found(store.sizes.nodes)
-    for batch in data.evaluation_batches[split]:
+    for batch in batches:
         mean, predictions = step(params, place_batch(batch.graph, mesh))
         means.append(mean)
         found.add(batch, jax.device_get(predictions))
-    label, unit = _label_of(config)
-    labels = store.arrays.get("nodes.forces")
-    has_forces = found.forces is not None and labels is not None
+    forces = store.arrays.get("nodes.forces")
+    has_forces = found.forces is not None and forces is not None
     return Evaluation(
         split=split,
         metrics=average(means),
-        structures=data.structures[split],
+        structures=structures,
         predicted_energies=store.references + scale * found.energies,
         reference_energies=store.references + store.energies(),
         predicted_forces=scale * np.asarray(found.forces) if has_forces else None,
-        reference_forces=np.asarray(labels, np.float64) if has_forces else None,
+        reference_forces=np.asarray(forces, np.float64) if has_forces else None,
         label=label,
         energy_unit=unit,
     )
@@ -154,11 +160,3 @@ class _Found:
             end = self._ends[index]
             self.forces[end - count : end] = forces[first : first + count]
             first += count
-
-
-def _label_of(config: config_dict.ConfigDict) -> tuple[str, str]:
-    """What the label is, and its unit."""
-    if config.data.name == "qm9":
-        target = find_target(config.data.options.target)
-        return target.name, target.unit
-    return "energy", "eV"

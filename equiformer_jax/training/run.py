@@ -12,6 +12,7 @@ from ml_collections import config_dict
 
 from equiformer_jax.data.catalog import SPLITS
 from equiformer_jax.data.pipeline import DeviceBatch, steps_per_epoch
+from equiformer_jax.data.readers.qm9_targets import find_target
 from equiformer_jax.data.statistics import DatasetStatistics
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.training import recipe
@@ -30,8 +31,6 @@ from equiformer_jax.training.state import Params, TrainState, create_train_state
 from equiformer_jax.training.step import make_evaluation_step, make_predict, make_train_step
 
 Say = Callable[[str], None]
-
-PARTS = ("seed", "model", "data", "normalizer", "objective", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -57,7 +56,7 @@ class Run:
         """Loads the data and builds everything but the weights.
 
         Args:
-          config: with the parts `PARTS` and perhaps an `augmentation`.
+          config: one that `early_checks.check_configuration` accepts.
           say: prints a line.
           statistics: those saved with the run; computed from the training split if `None`.
           splits: which splits are needed.
@@ -65,9 +64,6 @@ class Run:
         Raises:
           ValueError: a part of the configuration does not fit; names the field.
         """
-        missing = [part for part in PARTS if part not in config]
-        if missing:
-            raise ValueError(f"config has no {missing}; expected the parts {list(PARTS)}")
         self.config, self._say = config, say
         self.mesh = make_data_mesh()
         self.model = Equiformer(model_from_settings(config.model))
@@ -150,8 +146,19 @@ class Run:
 
     def evaluate(self, params: Params, split: str) -> Evaluation:
         """Predicts a split with given parameters and compares it with its references."""
+        data = self.data
+        label, unit = _label_of(self.config)
         return evaluate_split(
-            self.evaluation_step, params, self.data, self.mesh, split, self.config
+            self.evaluation_step,
+            params,
+            data.evaluation_batches[split],
+            self.mesh,
+            store=data.stores[split],
+            scale=data.normalizer.scale,
+            structures=data.structures[split],
+            split=split,
+            label=label,
+            unit=unit,
         )
 
     def _init(self, key: jax.Array, graph: jraph.GraphsTuple) -> Params:
@@ -168,3 +175,11 @@ class Run:
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
         )
+
+
+def _label_of(config: config_dict.ConfigDict) -> tuple[str, str]:
+    """What the label is, and its unit."""
+    if config.data.name == "qm9":
+        target = find_target(config.data.options.target)
+        return target.name, target.unit
+    return "energy", "eV"

@@ -4,9 +4,11 @@ r"""OC20 IS2RE: the relaxed energy of an adsorbate on a catalyst, from its initi
         --config.data.options.directory=OC20/is2res --workdir=DIR
 
 The recipe follows the colon (SPEC §10, §12.4): `nonlinear`, `linear`, `e3`, `dot_product`; with the
-displacement as an auxiliary task (IS2RE + IS2RS) `aux`, `aux_interpolation` and the 18 blocks of
-`blocks18`; `ablation_1`, `ablation_2`, `ablation_3` are the three rows of the paper's ablation. The
-option `subset` is `all` or `100k`, the folder of training data inside the directory.
+displacement as an auxiliary task (IS2RE + IS2RS) `aux`, `aux_100k`, `aux_interpolation` and the 18
+blocks of `blocks18`; `ablation_1`, `ablation_2`, `ablation_3` are the three rows of the paper's
+ablation. The option `subset` is `all`, `100k` or `10k`, the folder of training data inside the
+directory; if not given, that of the recipe: `100k` for `aux_100k` and `aux_interpolation`, else
+`all`.
 
 The labels are standardized with the published mean and deviation. Where the published runs draw
 batches at random and balance their atoms over devices, batches of equal size are dealt here
@@ -36,6 +38,7 @@ class Recipe(NamedTuple):
     displacement_std: float | None = None  # of the auxiliary task
     interpolate: bool = False
     clip_norm: float | None = None
+    subset: str = "all"
 
 
 _100K = "100k/graph_attention_transformer/l1_256_nonlinear_aux"
@@ -50,7 +53,10 @@ RECIPES = {
         displacement_std=0.9452036023139954,
     ),
     "aux_100k": Recipe(
-        f"{_100K}_g@2_local.yml", displacement_std=0.9452036023139954, clip_norm=5.0
+        f"{_100K}_g@2_local.yml",
+        displacement_std=0.9452036023139954,
+        clip_norm=5.0,
+        subset="100k",
     ),
     "aux_interpolation": Recipe(
         f"{_100K}_interpolation_g@2_local.yml",
@@ -58,6 +64,7 @@ RECIPES = {
         num_epochs=40,
         displacement_std=0.7329489588737488,
         interpolate=True,
+        subset="100k",
     ),
     "blocks18": Recipe(
         "oc20_is2re_is2rs",
@@ -74,7 +81,7 @@ RECIPES = {
 
 def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     """The recipe of that name; the module's text lists them."""
-    options = parts.parse_argument(argument, "recipe", recipe="nonlinear", subset="all")
+    options = parts.parse_argument(argument, "recipe", recipe="nonlinear", subset="")
     recipe = parts.choose("recipe", options["recipe"], RECIPES)
     config = parts.experiment(
         seed=0,
@@ -82,7 +89,7 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
         data=parts.data(
             "oc20_is2re",
             balance_window=64,
-            subset=options["subset"],
+            subset=options["subset"] or recipe.subset,
             directory=None,
             train=None,
             validation=None,

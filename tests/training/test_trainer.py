@@ -4,6 +4,7 @@ import json
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,65 +19,18 @@ from equiformer_jax.training.errors import (
     TrainingDivergedError,
     WorkdirError,
 )
+from equiformer_jax.training.interruption import Interruption
 from equiformer_jax.training.metrics import read_metrics
-from experiments.configs import parts
-
-EPOCHS = 3
-
-
-def tiny_molecules(count, seed):
-    generator = np.random.default_rng(seed)
-    for _ in range(count):
-        atoms = int(generator.integers(3, 6))
-        positions = np.arange(atoms)[:, None] * np.array([1.1, 0, 0])
-        displacements = 0.1 * generator.normal(size=(atoms, 3))
-        yield eqf.Structure(
-            positions + displacements,
-            generator.choice([1, 6, 8], atoms),
-            energy=-400.0 + float((displacements**2).sum()),
-            forces=-2 * displacements,
-        )
+from equiformer_jax.training.objectives import EnergyForceObjective
+from tests.training.tiny_run import EPOCHS, tiny_config, tiny_splits
 
 
 @pytest.fixture(scope="module")
 def tiny_dataset():
-    splits = {
-        split: list(tiny_molecules(count, seed))
-        for seed, (split, count) in enumerate({"train": 9, "validation": 3, "test": 5}.items())
-    }
+    splits = tiny_splits()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(catalog.DATASETS, "tiny", lambda: splits)
         yield splits
-
-
-TINY_MODEL = {
-    "num_layers": 1,
-    "num_heads": 2,
-    "irreps_node_embedding": "4x0e+2x1e",
-    "irreps_sh": "1x0e+1x1e",
-    "irreps_head": "2x0e+1x1e",
-    "irreps_mlp_mid": "4x0e+2x1e",
-    "irreps_feature": "4x0e",
-    "fc_neurons": (4,),
-    "number_of_basis": 4,
-    "alpha_drop": 0.1,
-}
-
-
-def tiny_config(**changes):
-    """Changes have dotted names, dots written as two underscores."""
-    config = parts.experiment(
-        seed=3,
-        model=parts.model("md17_l2", **TINY_MODEL),
-        data=parts.data("tiny"),
-        objective=parts.energies_and_forces(energy_weight=1.0, force_weight=10.0),
-        optimizer=parts.adamw(learning_rate=1e-2, weight_decay=1e-3),
-        schedule=parts.cosine_epochs(warmup_epochs=1),
-        training=parts.training(num_epochs=EPOCHS, batch_size=4, evaluation_batch_size=4),
-    )
-    config.schedule.warmup_lr = 1e-3
-    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +232,52 @@ def test_data_that_are_too_large_for_a_device_are_refused_before_compiling(
     assert "compiling" not in capsys.readouterr().out
 
 
+def without_first_step(self, step):
+    """Weights of a loss that is not finite in the first step of a run alone."""
+    broken = jnp.where(step == 0, jnp.nan, 1.0)
+    return {name: weight * broken for name, weight in self.weights.items()}
+
+
+@pytest.mark.parametrize("interval", [0, 1])
+def test_a_step_that_is_skipped_stops_no_run(tiny_dataset, tmp_path, monkeypatch, interval):
+    monkeypatch.setattr(EnergyForceObjective, "weights_at", without_first_step)
+    config = tiny_config(training__skip_nonfinite=True, training__log_every_steps=interval)
+    trainer.train(config, tmp_path)
+    epochs = [record for record in read_metrics(tmp_path) if record["kind"] == "epoch"]
+    assert [record["skipped_steps"] for record in epochs] == [1, 0, 0]
+    assert all(np.isfinite(record["loss"]) for record in epochs)
+
+
+def test_an_epoch_of_which_nothing_is_left_stops_the_run(tiny_dataset, tmp_path, monkeypatch):
+    always = {"energy": float("nan"), "force": 1.0}
+    monkeypatch.setattr(EnergyForceObjective, "weights_at", lambda self, step: always)
+    with pytest.raises(TrainingDivergedError, match="epoch 1: every one of its 2 steps"):
+        trainer.train(tiny_config(training__skip_nonfinite=True), tmp_path)
+
+
+def test_the_last_checkpoint_is_complete_before_a_signal_can_end_the_program(
+    tiny_dataset, tmp_path, monkeypatch
+):
+    moments = []
+
+    def noted(kind, name):
+        original = getattr(kind, name)
+
+        def note(self, *arguments):
+            moments.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(kind, name, note)
+
+    noted(Checkpoints, "save")
+    noted(Checkpoints, "wait")
+    noted(Interruption, "__exit__")
+    trainer.train(tiny_config(), tmp_path)
+    handled = moments[: moments.index("__exit__")]
+    last_save = len(handled) - 1 - handled[::-1].index("save")
+    assert handled[last_save + 1 :].count("wait") == 2  # that of `save` itself, and another
+
+
 def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(
     tiny_dataset, tmp_path, monkeypatch
 ):
@@ -309,6 +309,26 @@ def test_a_workdir_that_cannot_be_written_is_told_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkdirError, match="cannot write to the workdir"):
         trainer.train(tiny_config(), tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"checkpoint": "newest"}, "checkpoint='newest'; expected 'latest', 'best' or a number"),
+        ({"checkpoint": "-1"}, "checkpoint='-1'; expected"),
+        ({"split": "tset"}, "split='tset'; known are"),
+    ],
+)
+def test_what_to_evaluate_is_checked(finished, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        trainer.evaluate(finished[0], **arguments)
+
+
+def test_the_errors_that_are_written_say_of_which_weights(finished, tmp_path):
+    workdir, evaluation = finished
+    evaluation.save_summary(tmp_path)
+    summary = json.loads((tmp_path / "test_metrics.json").read_text())
+    assert summary["weights"] == evaluation.weights == "the last ones, after 6 steps"
 
 
 def test_a_folder_that_is_no_workdir_is_told(tmp_path):

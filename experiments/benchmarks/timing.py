@@ -1,0 +1,123 @@
+"""Compiling and timing, always in turn with what the machine itself can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MATRIX_SIZE = 2048
+_COPIED_BYTES = 2**28
+
+
+class Machine:
+    """What this machine can do, measured between the steps that are timed.
+
+    Attributes:
+      matrix_seconds: of products of two float32 matrices, on all cores or on one accelerator.
+      copy_seconds: of copies of `_COPIED_BYTES` bytes.
+    """
+
+    def __init__(self) -> None:
+        self._matrix = jnp.ones((MATRIX_SIZE, MATRIX_SIZE), jnp.float32)
+        self._block = jnp.ones(_COPIED_BYTES // 4, jnp.float32)
+        self._multiply = jax.jit(lambda a: a @ a)
+        self._copy = jax.jit(lambda a: a + 1)
+        self.matrix_seconds: list[float] = []
+        self.copy_seconds: list[float] = []
+        for _ in range(2):
+            self.measure()
+        self.matrix_seconds, self.copy_seconds = [], []
+
+    def measure(self) -> None:
+        """Times one product and one copy."""
+        self.matrix_seconds.append(_seconds(lambda: self._multiply(self._matrix)))
+        self.copy_seconds.append(_seconds(lambda: self._copy(self._block)))
+
+    @property
+    def matrix_product(self) -> float:
+        """Median seconds of a matrix product."""
+        return float(np.median(self.matrix_seconds))
+
+    @property
+    def flops_per_second(self) -> float:
+        """Rate of the matrix products."""
+        return 2.0 * MATRIX_SIZE**3 / self.matrix_product
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Rate of the copies, what is read and what is written."""
+        return 2.0 * _COPIED_BYTES / float(np.median(self.copy_seconds))
+
+
+class Stepper:
+    """A compiled step that can be taken again and again.
+
+    Attributes:
+      compile_seconds: cold, and from the persistent cache.
+      seconds: of the steps so far.
+    """
+
+    def __init__(self, function: Any, arguments: tuple[Any, Any], carries: bool) -> None:
+        """Compiles.
+
+        Args:
+          function: jitted.
+          arguments: of the first step.
+          carries: whether the first result is the first argument of the next step.
+        """
+        self._carried, self._batch = arguments
+        self._carries = carries
+        self.compile_seconds: dict[str, float] = {}
+        self.program = self._compile(function, "cold")
+        self.program = self._compile(function, "cached")
+        self.seconds: list[float] = []
+
+    def _compile(self, function: Any, name: str) -> Any:
+        jax.clear_caches()
+        start = time.perf_counter()
+        program = function.lower(self._carried, self._batch).compile()
+        self.compile_seconds[name] = time.perf_counter() - start
+        return program
+
+    def step(self) -> None:
+        """Takes one step and times it."""
+        start = time.perf_counter()
+        result = jax.block_until_ready(self.program(self._carried, self._batch))
+        self.seconds.append(time.perf_counter() - start)
+        if self._carries:
+            self._carried = result[0]  # the given state was donated
+
+    @property
+    def median(self) -> float:
+        """Median seconds of a step."""
+        return float(np.median(self.seconds))
+
+
+def time_in_turn(steppers: Mapping[str, Stepper], machine: Machine, rounds: int) -> None:
+    """Takes a step of each, then measures the machine, round after round.
+
+    The first round is not counted: it fills caches and memory.
+
+    Args:
+      steppers: what to time.
+      machine: measured once in every round.
+      rounds: how many count.
+    """
+    for counted in range(-1, rounds):
+        for stepper in steppers.values():
+            stepper.step()
+        machine.measure()
+        if counted < 0:
+            for stepper in steppers.values():
+                stepper.seconds.clear()
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - start
