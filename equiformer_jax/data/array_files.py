@@ -6,10 +6,11 @@ must be there. A folder without a manifest is one whose writer did not come to i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -38,21 +39,29 @@ def write_arrays(
     """
     writers: dict[str, _ArrayWriter] = {}
     try:
-        for chunk in chunks:
-            for name, piece in chunk.items():
-                if name not in writers:
-                    writers[name] = _ArrayWriter(folder / f"{name}.npy", piece)
-                writers[name].append(piece)
-        for writer in writers.values():
-            writer.close()
-        arrays = {name: _describe(folder / f"{name}.npy") for name in writers}
-        text = json.dumps({"key": key, "arrays": arrays}, indent=2)
-        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(folder, f"cannot be written: {error}") from error
+        for chunk in chunks:  # what goes wrong where the pieces come from is not the folder's fault
+            with _blaming(folder):
+                for name, piece in chunk.items():
+                    if name not in writers:
+                        writers[name] = _ArrayWriter(folder / f"{name}.npy", piece)
+                    writers[name].append(piece)
+        with _blaming(folder):
+            for writer in writers.values():
+                writer.close()
+            arrays = {name: _describe(folder / f"{name}.npy") for name in writers}
+            text = json.dumps({"key": key, "arrays": arrays}, indent=2)
+            (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     finally:
         for writer in writers.values():
             writer.close()
+
+
+@contextlib.contextmanager
+def _blaming(folder: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(folder, f"cannot be written: {error}") from error
 
 
 def open_arrays(folder: pathlib.Path, key: str, verify: bool = False) -> dict[str, np.ndarray]:

@@ -44,3 +44,12 @@ def test_a_manifest_of_another_kind_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("[1]")
     with pytest.raises(DataError, match="manifest.json: 'arrays': expected a mapping"):
         open_arrays(tmp_path, "key")
+
+
+def test_a_source_that_cannot_be_read_is_not_blamed_on_the_folder(tmp_path):
+    def pieces():
+        yield {"a": np.arange(3)}
+        raise FileNotFoundError("the structures are gone")
+
+    with pytest.raises(FileNotFoundError, match="the structures are gone"):
+        write_arrays(tmp_path, pieces(), "key")

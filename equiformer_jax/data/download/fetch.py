@@ -125,9 +125,15 @@ def _download(
     partial = target.with_name(target.name + ".partial")
     failures = []
     for url in source.urls:
+        goes_on = partial.exists()
         try:
-            transfer(url, partial, size=source.size, patience=patience, say=say)
-            sha256 = _verify_partial(partial, source)
+            try:
+                sha256 = _transferred(url, partial, source, patience, say)
+            except _WrongFileError:
+                if not goes_on:
+                    raise
+                # What was there before may have been damaged: once more, from the beginning.
+                sha256 = _transferred(url, partial, source, patience, say)
         except TransferError as error:
             failures.append(f"  {url}: {error}")
             continue
@@ -140,12 +146,20 @@ def _download(
     raise DownloadError(target, f"cannot be fetched:\n{reasons}\n{_by_hand(source, target)}")
 
 
-def _verify_partial(partial: pathlib.Path, source: RemoteFile) -> str:
+class _WrongFileError(TransferError):
+    """What was fetched is not the file that was asked for."""
+
+
+def _transferred(
+    url: str, partial: pathlib.Path, source: RemoteFile, patience: Patience | None, say: Say
+) -> str:
+    """Fetches, or goes on with, the partial file; gives its sha256 once it is verified."""
+    transfer(url, partial, size=source.size, patience=patience, say=say)
     try:
         return verify(partial, source)
     except ValueError as error:
         discard(partial)
-        raise TransferError(f"the server's file is another one: {error}") from error
+        raise _WrongFileError(f"the server's file is another one: {error}") from error
 
 
 def _by_hand(source: RemoteFile, target: pathlib.Path) -> str:

@@ -176,3 +176,15 @@ def test_known_sources_lie_in_the_folder_of_their_data_set(tmp_path):
 def test_an_unknown_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="unknown source 'md17/water'; known are .*'md17/aspirin'"):
         fetch_named("md17/water", tmp_path)
+
+
+def test_a_beginning_that_was_damaged_costs_one_more_attempt(site, tmp_path):
+    site.add("data.bin", CONTENT, cuts=[1000])
+    url = site.url("data.bin")
+    source = remote(url, sha256=SHA256)
+    with pytest.raises(DownloadError):
+        fetch(source, tmp_path, print, patience=Patience(tries=1, wait=0))
+    partial = tmp_path / "data.bin.partial"
+    partial.write_bytes(b"\0" * len(partial.read_bytes()))
+    assert get(source, tmp_path).read_bytes() == CONTENT
+    assert site.ranges == [None, "bytes=1000-", None]
