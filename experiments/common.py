@@ -17,7 +17,7 @@ Main = Callable[[Sequence[str]], None]
 
 
 # What is wrong with what the user gave: the message says it, and where.
-_EXPLAINED = (RunError, ValueError, FileNotFoundError)
+_EXPLAINED = (RunError, ValueError, OSError)
 
 
 def program(main: Main) -> Main:

@@ -137,7 +137,8 @@ def _record(
     averages = average(means)
     gradient_norm, loss = averages.pop("gradient_norm"), averages.pop("loss")
     skipped = averages.pop("skipped", None)
-    if skipped == 1.0:
+    # Part of an epoch may well be left out; a whole one, and nothing will ever be learned.
+    if skipped == 1.0 and len(means) == run.length.steps_per_epoch:
         raise TrainingDivergedError(
             f"epoch {epoch + 1}: every one of its {len(means)} steps up to step {step} was left "
             "out because its loss or gradient was not finite"

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from equiformer_jax.training.errors import WorkdirError
 from equiformer_jax.training.objectives import Mean
 
 FILE_NAME = "metrics.jsonl"
@@ -44,9 +45,16 @@ class MetricsFile:
         temporary.replace(self.path)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one record."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        """Appends one record.
+
+        Raises:
+          WorkdirError: it cannot be written, as on a full disk; names the file.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise WorkdirError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 def _line(record: Mapping[str, Any]) -> str:

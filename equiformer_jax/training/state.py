@@ -58,3 +58,8 @@ def create_train_state(
 def count_parameters(params: Params) -> int:
     """Number of scalars in all parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def size_in_bytes(state: TrainState) -> int:
+    """Bytes of all arrays of a state."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import time
 
-import jax
 from ml_collections import config_dict
 
+from equiformer_jax.data.catalog import SPLITS
 from equiformer_jax.data.pipeline import Position
 from equiformer_jax.training.checkpoint import SELECTION_METRIC, Checkpoints, RunRecord
+from equiformer_jax.training.clock import Clock
 from equiformer_jax.training.configuration import to_plain
+from equiformer_jax.training.early_checks import check_configuration
 from equiformer_jax.training.epoch import train_one_epoch
 from equiformer_jax.training.errors import RunInterruptedError, WorkdirError
 from equiformer_jax.training.evaluation import Evaluation, evaluate_means
@@ -22,7 +23,7 @@ from equiformer_jax.training.metrics import MetricsFile, Record, format_duration
 from equiformer_jax.training.progress import describe_devices, epoch_line, say
 from equiformer_jax.training.run import Run
 from equiformer_jax.training.run_facts import RunFacts, package_version
-from equiformer_jax.training.state import Params, TrainState, count_parameters
+from equiformer_jax.training.state import Params, TrainState, count_parameters, size_in_bytes
 from equiformer_jax.training.tensorboard import ScalarWriter
 from equiformer_jax.training.workdir import (
     check_free_space,
@@ -41,7 +42,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
     the end, `test_metrics.json`.
 
     Args:
-      config: the run, with the parts that `run.PARTS` lists.
+      config: the run, with the parts that `early_checks.PARTS` lists.
       workdir: directory of the run, created if need be.
 
     Returns:
@@ -55,6 +56,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
       RunInterruptedError: the process was asked to end; everything is saved.
       ValueError: the configuration or the data do not fit; names the field or the record.
     """
+    check_configuration(config)
+
     # ---- Where to, and is there something to go on with?
     workdir = prepare_workdir(workdir)
     settings = to_plain(config)
@@ -76,11 +79,10 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
         say(f"model: {facts.num_parameters:,} parameters")
         # The newest ones, the best one and the one being written; some of them may be there.
         copies = 2 if saved else config.training.keep_checkpoints + 2
-        check_free_space(workdir, copies * _size_of(state))
+        check_free_space(workdir, copies * size_in_bytes(state))
 
         # ---- Training
         state = _train_epochs(run, state, position, checkpoints, workdir)
-        checkpoints.wait()
         params, weights = _reported_params(run, state, checkpoints)
 
     # ---- What has been learned
@@ -104,8 +106,10 @@ def evaluate(
 
     Raises:
       WorkdirError: this is not the workdir of a run, or it has no such checkpoint.
-      ValueError: the split is unknown, or the run keeps no average.
+      ValueError: the split or the checkpoint is none of these, or the run keeps no average.
     """
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}; known are {list(SPLITS)}")
     config, workdir = load_config(workdir), pathlib.Path(workdir).expanduser().resolve()
     with Checkpoints(workdir, config.training.keep_checkpoints, say) as checkpoints:
         step = _find_checkpoint(checkpoints, checkpoint)
@@ -128,6 +132,10 @@ def _evaluated(
 
 def _find_checkpoint(checkpoints: Checkpoints, wanted: str | int) -> int:
     named = {"latest": checkpoints.latest_step, "best": checkpoints.best_step}
+    if wanted not in named and not str(wanted).isdecimal():
+        raise ValueError(
+            f"checkpoint={wanted!r}; expected 'latest', 'best' or a number of training steps"
+        )
     step = named[wanted] if wanted in named else int(wanted)
     if step is None or not checkpoints.path(step).is_dir():
         what = "checkpoint yet; train first" if step is None else f"checkpoint {step}"
@@ -173,7 +181,7 @@ def _train_epochs(
     if position.epoch >= num_epochs:
         say(f"the training of {num_epochs} epochs is finished already")
         return state
-    log, clock = MetricsFile(workdir, int(state.step)), _Clock(run, position)
+    log, clock = MetricsFile(workdir, int(state.step)), Clock(run, position)
     with Interruption() as interruption, ScalarWriter(workdir, int(state.step)) as scalars:
         while position.epoch < num_epochs:
             result = train_one_epoch(run, state, position, checkpoints, log, interruption)
@@ -188,6 +196,7 @@ def _train_epochs(
             say(epoch_line(record, num_epochs, clock.seconds_left(position)))
             if interruption.requested and position.epoch < num_epochs:
                 _stop(position, checkpoints)
+        checkpoints.wait()  # as long as a signal does not end the program
     say(f"trained for {format_duration(clock.seconds)}, {clock.compiling:.0f} s of it compiling")
     return state
 
@@ -236,33 +245,6 @@ def _stop(position: Position, checkpoints: Checkpoints) -> None:
     )
 
 
-class _Clock:
-    """How long the epochs take, and how long compiling."""
-
-    def __init__(self, run: Run, position: Position) -> None:
-        self._run = run
-        self._first, self._start = self._epochs(position), time.perf_counter()
-
-    def _epochs(self, position: Position) -> float:
-        return position.epoch + position.step / self._run.length.steps_per_epoch
-
-    @property
-    def seconds(self) -> float:
-        """Since the clock was started."""
-        return time.perf_counter() - self._start
-
-    @property
-    def compiling(self) -> float:
-        """Of these, spent on compilations."""
-        return self._run.train_step.seconds + self._run.evaluation_step.seconds
-
-    def seconds_left(self, position: Position) -> float:
-        """An estimate for the rest of the run."""
-        done = self._epochs(position)
-        per_epoch = (self.seconds - self.compiling) / (done - self._first)
-        return per_epoch * (self._run.length.num_epochs - done)
-
-
 def _run_record(run: Run, position: Position, metrics: Record) -> RunRecord:
     numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
     return RunRecord(
@@ -282,11 +264,6 @@ def _facts_of(run: Run, state: TrainState) -> RunFacts:
         num_parameters=count_parameters(state.params),
         devices=describe_devices(run.mesh),
     )
-
-
-def _size_of(state: TrainState) -> int:
-    """Bytes of a training state."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
 def _describe_data(run: Run) -> str:

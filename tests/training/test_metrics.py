@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 import pytest
 
+from equiformer_jax.training.errors import WorkdirError
 from equiformer_jax.training.metrics import (
     MetricsFile,
     average,
@@ -16,6 +17,14 @@ from equiformer_jax.training.objectives import Mean
 
 def record(epoch, kind="epoch"):
     return {"kind": kind, "epoch": epoch, "step": 10 * epoch, "loss": 1.0 / epoch}
+
+
+def test_a_record_that_cannot_be_written_is_told_with_its_file(tmp_path):
+    log = MetricsFile(tmp_path)
+    log.path.unlink()
+    log.path.mkdir()
+    with pytest.raises(WorkdirError, match=r"cannot write .*metrics\.jsonl: Is a directory"):
+        log.write(record(1))
 
 
 def test_records_come_back(tmp_path):
