@@ -10,6 +10,10 @@ trajectory, with a gap, so that no frame to test on is a neighbor of one to trai
 the model. Names and units of the labels are fields of `data.options`, such as
 `--config.data.options.energy=REF_energy --config.data.options.energy_unit=hartree`. Systems of very
 different sizes fill their batches better with `--config.data.balance_window=64`.
+
+Labels are standardized with the mean and deviation of the training frames, and weights that a run
+starts from predict in the unit of the run that they come from: to keep it, give that run's numbers
+(its `statistics.json`) as `--config.normalizer.mean=… --config.normalizer.std=…`.
 """
 
 from __future__ import annotations
