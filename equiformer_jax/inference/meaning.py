@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from equiformer_jax.data.normalizer import Normalizer
-from equiformer_jax.data.readers.qm9_targets import find_target
 from equiformer_jax.data.statistics import DatasetStatistics
+from equiformer_jax.training.recipe import label_of
 
 # Objectives whose label is the energy of a structure as it is, and so the potential of its forces.
 _WITH_FORCES = ("energy_forces", "denoising")
@@ -47,12 +47,9 @@ def meaning_of_run(config: Mapping[str, Any], statistics: DatasetStatistics) -> 
     Raises:
       ValueError: the parts of the configuration do not fit each other or the statistics.
     """
-    objective, data = config["objective"], config["data"]
-    label, unit = "energy", "eV"
-    if data["name"] == "qm9":
-        target = find_target(data["options"]["target"])
-        label, unit = target.name, target.unit
-    elif objective["kind"] == "relaxation":
+    objective = config["objective"]
+    label, unit = label_of(config["data"])
+    if objective["kind"] == "relaxation":
         label = "relaxed_energy"
     return Meaning(
         normalizer=Normalizer.from_settings(config["normalizer"], statistics),

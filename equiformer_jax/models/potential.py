@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ import jraph
 from equiformer_jax.models.checks import check_graph
 from equiformer_jax.models.equiformer import Equiformer, apply_model
 from equiformer_jax.ops.segment import graph_index_of_nodes
+
+Outputs = dict[str, jax.Array]
 
 
 def energy_and_forces(
@@ -46,13 +49,11 @@ def energy_and_forces(
 def _energy_and_forces(
     model: Equiformer, variables: Any, graph: jraph.GraphsTuple, deterministic: bool, rngs: Any
 ) -> tuple[jax.Array, jax.Array]:
-    def total(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        moved = graph._replace(nodes={**graph.nodes, "positions": positions})
-        energy = apply_model(model, variables, moved, deterministic, rngs)["energy"]
-        return jnp.sum(energy), energy
+    def outputs(moved: jraph.GraphsTuple) -> Outputs:
+        return apply_model(model, variables, moved, deterministic, rngs)
 
-    gradient, energy = jax.grad(total, has_aux=True)(jnp.asarray(graph.nodes["positions"]))
-    return energy, -gradient
+    found = with_derivatives(outputs, graph)
+    return found["energy"], found["forces"]
 
 
 def energy_forces_and_stress(
@@ -87,23 +88,56 @@ def energy_forces_and_stress(
 def _energy_forces_and_stress(
     model: Equiformer, variables: Any, graph: jraph.GraphsTuple
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    positions, cell = jnp.asarray(graph.nodes["positions"]), jnp.asarray(graph.globals["cell"])
-    graph_index = graph_index_of_nodes(graph.n_node, positions.shape[0])
+    def outputs(strained: jraph.GraphsTuple) -> Outputs:
+        return apply_model(model, variables, strained)
 
-    def total(positions: jax.Array, strain: jax.Array) -> tuple[jax.Array, jax.Array]:
-        deformation = jnp.eye(3, dtype=positions.dtype) + (strain + jnp.swapaxes(strain, 1, 2)) / 2
-        strained = graph._replace(
-            nodes={
-                **graph.nodes,
-                "positions": jnp.einsum("ni,nij->nj", positions, deformation[graph_index]),
-            },
-            globals={**graph.globals, "cell": cell @ deformation},
-        )
-        energy = apply_model(model, variables, strained)["energy"]
-        return jnp.sum(energy), energy
+    found = with_derivatives(outputs, graph, needs_stress=True)
+    return found["energy"], found["forces"], found["stress"]
 
-    strain = jnp.zeros_like(cell)
-    (gradient, virial), energy = jax.grad(total, argnums=(0, 1), has_aux=True)(positions, strain)
-    volume = jnp.abs(jnp.linalg.det(cell))[:, None, None]
-    stress = jnp.where(volume > 0, virial / jnp.where(volume > 0, volume, 1), 0)
-    return energy, -gradient, stress
+
+def with_derivatives(
+    outputs: Callable[[jraph.GraphsTuple], Outputs],
+    graph: jraph.GraphsTuple,
+    needs_stress: bool = False,
+) -> Outputs:
+    """The outputs of a model and the derivatives of its energy, in one pass.
+
+    Args:
+      outputs: the model; gives `energy [G]` and whatever else, of a graph like this one.
+      graph: a batch, with cells if stress is needed.
+      needs_stress: differentiate by a strain of positions and cell, too.
+
+    Returns:
+      The outputs, `forces [N, 3]` and, if needed, `stress [G, 3, 3]` as in
+      `energy_forces_and_stress`.
+
+    Raises:
+      ValueError: stress is needed and the graph has no cells.
+    """
+    if needs_stress and "cell" not in (graph.globals or {}):
+        raise ValueError("graph.globals has no 'cell'; stress needs periodic systems")
+    positions = jnp.asarray(graph.nodes["positions"])
+    strain = jnp.zeros_like(graph.globals["cell"]) if needs_stress else None
+
+    def total(positions: jax.Array, strain: jax.Array | None) -> tuple[jax.Array, Outputs]:
+        moved = graph._replace(nodes={**graph.nodes, "positions": positions})
+        found = outputs(moved if strain is None else _strained(moved, strain))
+        return jnp.sum(found["energy"]), found
+
+    (gradient, virial), found = jax.grad(total, argnums=(0, 1), has_aux=True)(positions, strain)
+    found = {**found, "forces": -gradient}
+    if needs_stress:
+        volume = jnp.abs(jnp.linalg.det(graph.globals["cell"]))[:, None, None]
+        found["stress"] = jnp.where(volume > 0, virial / jnp.where(volume > 0, volume, 1), 0)
+    return found
+
+
+def _strained(graph: jraph.GraphsTuple, strain: jax.Array) -> jraph.GraphsTuple:
+    """The graph under the symmetric part of a strain `[G, 3, 3]` of positions and cells."""
+    positions, cell = graph.nodes["positions"], jnp.asarray(graph.globals["cell"])
+    deformation = jnp.eye(3, dtype=positions.dtype) + (strain + jnp.swapaxes(strain, 1, 2)) / 2
+    of_node = deformation[graph_index_of_nodes(graph.n_node, positions.shape[0])]
+    return graph._replace(
+        nodes={**graph.nodes, "positions": jnp.einsum("ni,nij->nj", positions, of_node)},
+        globals={**graph.globals, "cell": cell @ deformation},
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.models.mismatch import describe_mismatch
 from equiformer_jax.models.torch_file import read_state_dict
 from equiformer_jax.models.torch_layout import Slot, TreePath, parameter_slots
 from equiformer_jax.ops.radial import exponential_centers
@@ -129,31 +130,14 @@ def _is_ignored(name: str) -> bool:
 
 
 def _check(arrays: Mapping[str, np.ndarray], slots: list[Slot]) -> None:
-    expected = {slot.name: slot.shape for slot in slots}
-    missing = [name for name in expected if name not in arrays]
-    unexpected = [name for name in arrays if name not in expected and not _is_ignored(name)]
-    misshapen = [
-        f"{name} (is {arrays[name].shape}, expected {shape})"
-        for name, shape in expected.items()
-        if name in arrays and _significant(arrays[name].shape) != _significant(shape)
-    ]
-    problems = [
-        f"{title}: {', '.join(names)}"
-        for title, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", misshapen),
-        )
-        if names
-    ]
+    problems = describe_mismatch(
+        {name: array.shape for name, array in arrays.items()},
+        {slot.name: slot.shape for slot in slots},
+        ignored=[name for name in arrays if _is_ignored(name)],
+        ones_count=False,
+    )
     if problems:
-        raise CheckpointMismatchError(
-            "the checkpoint does not fit the configuration; " + "; ".join(problems)
-        )
-
-
-def _significant(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
+        raise CheckpointMismatchError(f"the checkpoint does not fit the configuration; {problems}")
 
 
 def _leaf(tree: Mapping[str, Any], path: TreePath) -> np.ndarray:

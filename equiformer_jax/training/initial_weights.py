@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.models.mismatch import describe_mismatch
 from equiformer_jax.models.torch_checkpoint import CheckpointMismatchError, variables_from_torch
 from equiformer_jax.models.torch_file import TorchFileError
 from equiformer_jax.training.checkpoint import DIRECTORY, Checkpoints
@@ -81,26 +82,10 @@ def _from_checkpoint(workdir: pathlib.Path, step: int | None, template: Params) 
 
 def _check(path: pathlib.Path, found: Mapping[str, Any], template: Params) -> None:
     """Compares names and shapes of all parameters."""
-    saved, expected = _shapes_by_name(found), _shapes_by_name(template)
-    missing = [name for name in expected if name not in saved]
-    unexpected = [name for name in saved if name not in expected]
-    misshapen = [
-        f"{name} (is {saved[name]}, expected {shape})"
-        for name, shape in expected.items()
-        if name in saved and saved[name] != shape
-    ]
-    problems = [
-        f"{title}: {', '.join(names)}"
-        for title, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", misshapen),
-        )
-        if names
-    ]
+    problems = describe_mismatch(_shapes_by_name(found), _shapes_by_name(template))
     if problems:
         raise InitialWeightsError(
-            f"the parameters in {path} are not those of this model; {'; '.join(problems)}"
+            f"the parameters in {path} are not those of this model; {problems}"
         )
 
 

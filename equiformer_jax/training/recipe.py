@@ -17,6 +17,7 @@ from equiformer_jax.data.augmentation import (
     DenoisingCorruption,
     RelaxationInterpolation,
 )
+from equiformer_jax.data.readers.qm9_targets import find_target
 from equiformer_jax.training.averages import ParameterAverage
 from equiformer_jax.training.objectives import (
     DenoisingObjective,
@@ -147,6 +148,21 @@ def build_average(settings: Settings) -> ParameterAverage | None:
     """The moving average of `config.optimizer.ema_decay`; None without a decay."""
     decay = settings["ema_decay"]
     return None if decay is None else ParameterAverage(decay)
+
+
+def label_of(data: Settings) -> tuple[str, str]:
+    """What the one number of each structure is, and its unit.
+
+    Args:
+      data: `config.data`.
+
+    Raises:
+      ValueError: the target is unknown.
+    """
+    if data["name"] == "qm9":
+        target = find_target(data["options"]["target"])
+        return target.name, target.unit
+    return "energy", "eV"
 
 
 def _build(

@@ -12,7 +12,6 @@ from ml_collections import config_dict
 
 from equiformer_jax.data.catalog import SPLITS
 from equiformer_jax.data.pipeline import DeviceBatch, steps_per_epoch
-from equiformer_jax.data.readers.qm9_targets import find_target
 from equiformer_jax.data.statistics import DatasetStatistics
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.training import recipe
@@ -147,7 +146,7 @@ class Run:
     def evaluate(self, params: Params, split: str) -> Evaluation:
         """Predicts a split with given parameters and compares it with its references."""
         data = self.data
-        label, unit = _label_of(self.config)
+        label, unit = recipe.label_of(self.config.data)
         return evaluate_split(
             self.evaluation_step,
             params,
@@ -175,11 +174,3 @@ class Run:
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
         )
-
-
-def _label_of(config: config_dict.ConfigDict) -> tuple[str, str]:
-    """What the label is, and its unit."""
-    if config.data.name == "qm9":
-        target = find_target(config.data.options.target)
-        return target.name, target.unit
-    return "energy", "eV"

@@ -17,14 +17,13 @@ from ase.db.row import AtomsRow
 from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.label_keys import LabelKeys
-from equiformer_jax.data.readers.labeled_atoms import AtomsConverter, describe_failure
-from equiformer_jax.data.structures import StructureSequence, file_fingerprint
-from equiformer_jax.structure import Structure
+from equiformer_jax.data.readers.labeled_atoms import AtomsSequence, describe_failure
+from equiformer_jax.data.structures import file_fingerprint
 
 DATABASE_ENDINGS = (".db", ".json")
 
 
-class DatabaseRows(StructureSequence):
+class DatabaseRows(AtomsSequence):
     """Rows of an ASE database. Each access opens the file anew, in whichever process or thread.
 
     Attributes:
@@ -51,28 +50,10 @@ class DatabaseRows(StructureSequence):
         """
         self.path, self.ids, self._rows = pathlib.Path(path), ids, rows
         self.ids.flags.writeable = False
-        self._fingerprint = file_fingerprint(path, keys, selection)
-        self._converter = AtomsConverter(self.path, keys, self._atoms(0), self._record(0))
+        self._open(keys, file_fingerprint(path, keys, selection))
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def structure(self, index: int) -> Structure:
-        """Row `ids[index]`.
-
-        Raises:
-          DataError: the row is damaged, or a label is missing or impossible.
-        """
-        return self._converter.convert(self._atoms(index), self._record(index))
-
-    def name_of(self, index: int) -> str:
-        """`file: row number`."""
-        return f"{self.path}: {self._record(index)}"
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the file, of the labels and of the selection."""
-        return self._fingerprint
 
     def _record(self, index: int) -> str:
         return f"row {self.ids[index]}"

@@ -16,14 +16,13 @@ from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.readers.file_format import HEAD_SIZE, describe_format
 from equiformer_jax.data.readers.frame_index import select_frames
 from equiformer_jax.data.readers.label_keys import LabelKeys
-from equiformer_jax.data.readers.labeled_atoms import AtomsConverter, describe_failure
-from equiformer_jax.data.structures import StructureSequence, file_fingerprint
-from equiformer_jax.structure import Structure
+from equiformer_jax.data.readers.labeled_atoms import AtomsSequence, describe_failure
+from equiformer_jax.data.structures import file_fingerprint
 
 _MOST_DIGITS = 9  # of a number of atoms
 
 
-class ExtxyzFrames(StructureSequence):
+class ExtxyzFrames(AtomsSequence):
     """The frames of an extxyz file, parsed by ASE one by one.
 
     Attributes:
@@ -50,31 +49,12 @@ class ExtxyzFrames(StructureSequence):
         self._bounds, mentioned = _find_frames(self.path, keys)
         self.frames = select_frames(index, len(self._bounds))
         self.frames.flags.writeable = False
-        self._fingerprint = file_fingerprint(self.path, keys, index)
-        self._converter = AtomsConverter(self.path, keys, self._atoms(0), self._record(0))
+        self._open(keys, file_fingerprint(self.path, keys, index))
         self._check_labels(mentioned[self.frames])
         self.structure(len(self) - 1)
 
     def __len__(self) -> int:
         return len(self.frames)
-
-    def structure(self, index: int) -> Structure:
-        """Frame `frames[index]`.
-
-        Raises:
-          DataError: the frame is malformed, a label is missing or impossible, or an element is
-            unknown.
-        """
-        return self._converter.convert(self._atoms(index), self._record(index))
-
-    def name_of(self, index: int) -> str:
-        """`file: frame number`."""
-        return f"{self.path}: {self._record(index)}"
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the file, of the labels and of the choice of frames."""
-        return self._fingerprint
 
     def _record(self, index: int) -> str:
         return f"frame {self.frames[index]}"

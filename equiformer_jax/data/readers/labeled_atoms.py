@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.readers.label_keys import LabelKeys
+from equiformer_jax.data.structures import StructureSequence
 from equiformer_jax.structure import Structure, structure_from_ase
 
 # What `structure_from_ase` would take as labels by itself; here only `LabelKeys` decides.
@@ -104,6 +107,48 @@ class AtomsConverter:
 
     def _error(self, record: str, message: str, field: str) -> DataError:
         return DataError(self.file, message, record=record, field=field)
+
+
+class AtomsSequence(StructureSequence):
+    """Structures of one file that ASE reads one by one.
+
+    A subclass reads: it gives `_atoms` and `_record`, and calls `_open` once these can be called.
+
+    Attributes:
+      path: the file.
+    """
+
+    path: pathlib.Path
+
+    def _open(self, keys: LabelKeys, fingerprint: str) -> None:
+        """Looks at the first structure to see which labels there are."""
+        self._fingerprint = fingerprint
+        self._converter = AtomsConverter(self.path, keys, self._atoms(0), self._record(0))
+
+    @abstractmethod
+    def _atoms(self, index: int) -> ase.Atoms:
+        """What ASE reads of structure `index`."""
+
+    @abstractmethod
+    def _record(self, index: int) -> str:
+        """What to call it within the file."""
+
+    def structure(self, index: int) -> Structure:
+        """Structure `index`.
+
+        Raises:
+          DataError: it is malformed or damaged, or a label is missing or impossible.
+        """
+        return self._converter.convert(self._atoms(index), self._record(index))
+
+    def name_of(self, index: int) -> str:
+        """The file and the record."""
+        return f"{self.path}: {self._record(index)}"
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the file, of the labels and of the choice of structures."""
+        return self._fingerprint
 
 
 def labels_of(atoms: ase.Atoms) -> dict[str, Any]:
