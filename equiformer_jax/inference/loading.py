@@ -64,7 +64,8 @@ def load(
             raise CheckpointDamagedError(f"{checkpoints.path(step)} is damaged: {damage}")
         record = checkpoints.read_record(step)
         config = model_from_settings(record.config["model"])
-        params = checkpoints.restore_params(step, _template(config), average=average)
+        members = record.config["training"].get("ensemble", 1)
+        params = checkpoints.restore_params(step, _template(config, members), average=average)
         if say:
             kind = "moving average of the weights" if average else "weights"
             say(f"{kind} after {step:,} steps from {checkpoints.path(step)}")
@@ -74,6 +75,7 @@ def load(
         meaning_of_run(record.config, record.statistics),
         with_forces=with_forces,
         max_edges_per_batch=max_edges_per_batch,
+        members=members,
         say=say,
     )
 
@@ -115,13 +117,14 @@ def _choose(checkpoints: Checkpoints, wanted: str | int) -> int:
     return step
 
 
-def _template(config: EquiformerConfig) -> Params:
-    """Shapes, types and place of the parameters of a model."""
+def _template(config: EquiformerConfig, members: int) -> Params:
+    """Shapes, types and place of the parameters of a model, or of those of an ensemble."""
     ones = np.ones(2, np.int32)
     pair = Structure(np.eye(2, 3), ones, tags=ones)
     graph = batch_graphs([build_graph(pair, cutoff=2.0)])
     shapes = jax.eval_shape(Equiformer(config).init, jax.random.key(0), graph)["params"]
     device = SingleDeviceSharding(jax.devices()[0])
+    stacked = (members,) if members > 1 else ()
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
+        lambda leaf: jax.ShapeDtypeStruct(stacked + leaf.shape, leaf.dtype, sharding=device), shapes
     )

@@ -22,6 +22,7 @@ from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.structure import Structure
 from equiformer_jax.training.compiled import CompiledPerShape
+from equiformer_jax.training.ensemble import SPREAD_PREFIX, make_ensemble_predict
 from equiformer_jax.training.prediction import make_predict
 
 # The energies and forces of such a batch need 1.3 GiB with the full MD17 model (lmax 2, 6 layers).
@@ -29,6 +30,7 @@ MAX_EDGES_PER_BATCH = 8192
 # So many full batches are planned together: enough to fill them all, few enough to be kept.
 _BATCHES_PER_WINDOW = 16
 _SECONDS_BETWEEN_LINES = 10.0
+_OF_GRAPHS = ("energy", "stress", SPREAD_PREFIX + "energy")  # all other outputs are of atoms
 
 Say = Callable[[str], None]
 Outputs = dict[str, np.ndarray]
@@ -44,6 +46,8 @@ class Potential:
     Called with structures, it returns them in their order with the predicted `energy`, `forces`
     and, for periodic ones whose cell has a volume, `stress`: eV, eV/Å, eV/Å³, the stress positive
     under tension. They take the place of the labels; whatever else is known of a structure stays.
+    Of an ensemble the mean of its members is predicted, and how far they differ is in `properties`:
+    `spread_energy` and `spread_forces [N, 3]`, their standard deviations.
     Of a model of another label than the energy, `energy` is that label in its unit. If it is the
     `relaxed_energy`, that field has the same number and, if the model predicts displacements,
     `relaxed_positions` is there too.
@@ -57,6 +61,7 @@ class Potential:
       meaning: what its numbers mean.
       with_forces: whether forces and stress are predicted.
       max_edges_per_batch: see `__init__`.
+      members: models that predict together.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Potential:
         *,
         with_forces: bool | None = None,
         max_edges_per_batch: int = MAX_EDGES_PER_BATCH,
+        members: int = 1,
         say: Say | None = None,
     ) -> None:
         """Puts the parameters on the device; compiles nothing yet.
@@ -78,6 +84,7 @@ class Potential:
           with_forces: predict forces and stress; if not given, where they mean something.
           max_edges_per_batch: what bounds the memory: edges and atoms of a batch at most. A larger
             structure is predicted alone.
+          members: more than 1 for the stacked parameters of an ensemble (`training.ensemble`).
           say: prints a line, told about compilations and the progress of long predictions.
 
         Raises:
@@ -87,7 +94,7 @@ class Potential:
         self.config, self.meaning = config, meaning
         self.params = jax.device_put(params, jax.devices()[0])
         self.with_forces = meaning.has_forces if with_forces is None else with_forces
-        self.max_edges_per_batch = max_edges_per_batch
+        self.max_edges_per_batch, self.members = max_edges_per_batch, members
         self._warned_of: set[int] = set()
         self._say = say or (lambda line: None)
         # The keys say whether the structures are periodic.
@@ -167,6 +174,8 @@ class Potential:
 
     def _program(self, name: str, needs_stress: bool) -> CompiledPerShape:
         predict = make_predict(Equiformer(self.config), self.with_forces, needs_stress)
+        if self.members > 1:
+            predict = make_ensemble_predict(predict)
         program = jax.jit(lambda params, graph: predict(params, graph, None))
         return CompiledPerShape(program, name, self._say)
 
@@ -246,10 +255,17 @@ class Potential:
             stays = np.zeros(structure.num_atoms, bool)
             stays = stays if structure.tags is None else structure.tags == 0
             labels["relaxed_positions"] = np.where(stays[:, None], structure.positions, moved)
+        properties = dict(structure.properties)
+        for name in (name for name in outputs if name.startswith(SPREAD_PREFIX)):
+            properties[name] = scale * outputs[name].astype(np.float64)
         relaxed_energy = energy if self.meaning.label == "relaxed_energy" else None
         try:
             return dataclasses.replace(
-                structure, energy=energy, relaxed_energy=relaxed_energy, **labels
+                structure,
+                energy=energy,
+                relaxed_energy=relaxed_energy,
+                properties=properties,
+                **labels,
             )
         except ValueError as error:
             raise UnsuitableStructureError(f"{prepared.name}: predicted {error}") from error
@@ -295,6 +311,6 @@ def _split(outputs: Outputs, num_atoms: np.ndarray) -> Iterator[Outputs]:
     ends = np.cumsum(num_atoms)
     for index, (start, end) in enumerate(zip(ends - num_atoms, ends, strict=True)):
         yield {
-            name: values[index] if name in ("energy", "stress") else values[start:end]
+            name: values[index] if name in _OF_GRAPHS else values[start:end]
             for name, values in outputs.items()
         }

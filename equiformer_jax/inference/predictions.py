@@ -8,7 +8,8 @@ structures of together `A` atoms,
     energy [n]  forces [A, 3]  stress [n, 3, 3]  relaxed_positions [A, 3]  relaxed_energy [n]
     reference_energy [n]  reference_forces [A, 3]  ...
 
-in Å, eV, eV/Å and eV/Å³. Labels that no structure has are left out; those that only some have are
+in Å, eV, eV/Å and eV/Å³, and of an ensemble how far its members differ, `spread_energy [n]` and
+`spread_forces [A, 3]`. Labels that no structure has are left out; those that only some have are
 NaN for the others. Cells are zero where there is none.
 """
 
@@ -27,6 +28,7 @@ import ase.io
 import numpy as np
 
 from equiformer_jax.structure import Structure, structure_to_ase
+from equiformer_jax.training.ensemble import SPREAD_PREFIX
 from equiformer_jax.training.evaluation import Evaluation
 
 EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
@@ -41,6 +43,11 @@ LABELS: dict[str, tuple[int, ...]] = {
     "stress": (3, 3),
     "relaxed_positions": (-1, 3),
     "relaxed_energy": (),
+}
+# What an ensemble adds to `Structure.properties`.
+SPREADS: dict[str, tuple[int, ...]] = {
+    SPREAD_PREFIX + "energy": (),
+    SPREAD_PREFIX + "forces": (-1, 3),
 }
 
 
@@ -147,6 +154,9 @@ def _replacing(path: pathlib.Path, mode: str) -> Iterator[IO[Any]]:
 def _with_references(structure: Structure, prediction: Structure) -> ase.Atoms:
     """The prediction as ASE has it, and the labels of the input under names of their own."""
     atoms = structure_to_ase(prediction)
+    for name, shape in SPREADS.items():
+        if -1 in shape and name in atoms.info:
+            atoms.set_array(name, atoms.info.pop(name))
     for name, shape in LABELS.items():
         value = getattr(structure, name)
         if value is None:
@@ -174,6 +184,10 @@ def _arrays(pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
             values = [getattr(pair[column], name) for pair in pairs]
             if any(value is not None for value in values):
                 arrays[prefix + name] = _filled(values, shape, counts)
+    for name, shape in SPREADS.items():
+        values = [each.properties.get(name) for each in found]
+        if any(value is not None for value in values):
+            arrays[name] = _filled(values, shape, counts)
     return arrays
 
 

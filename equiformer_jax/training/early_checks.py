@@ -21,6 +21,7 @@ _AT_LEAST = {
     "batch_size": 1,
     "evaluation_batch_size": 1,
     "accumulate": 1,
+    "ensemble": 1,
     "keep_checkpoints": 1,
     "test_batches": 1,
     "test_every_epochs": 0,
@@ -55,7 +56,7 @@ def check_configuration(config: config_dict.ConfigDict) -> None:
 
 def _check_training(training: config_dict.ConfigDict) -> None:
     for name, least in _AT_LEAST.items():
-        value = training[name]
+        value = training.get(name)
         if value is not None and value < least:
             raise ValueError(f"config.training.{name}={value}; expected at least {least}")
     if training.report not in REPORTS:

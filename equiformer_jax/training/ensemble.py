@@ -1,12 +1,14 @@
 """Several models of one kind trained together in one program, each from its own random numbers.
 
 Members see the same batches. They differ in their initial parameters and in their dropout, so the
-spread of their predictions tells where they are unsure.
+spread of their predictions tells where they are unsure. What a single training has once, an
+ensemble has stacked: every leaf of its parameters and of its state has a leading member axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +19,20 @@ from jax.sharding import Mesh
 from equiformer_jax.training.averages import ParameterAverage
 from equiformer_jax.training.gradient import Means
 from equiformer_jax.training.objectives import Objective
-from equiformer_jax.training.prediction import Predict
+from equiformer_jax.training.prediction import Predict, Predictions
 from equiformer_jax.training.sharding import Tree
-from equiformer_jax.training.state import TrainState
+from equiformer_jax.training.state import Params, TrainState
 from equiformer_jax.training.step import TrainStep, compile_train_step, traceable_train_step
+
+SPREAD_PREFIX = "spread_"
+# Outputs whose spread over the members is given, too.
+_WITH_SPREAD = ("energy", "forces")
+# Members take their steps together, so they share the count of them.
+_AXES: Any = TrainState(step=None, params=0, opt_state=0, rng=0, ema_params=0)
 
 
 def stack_members(members: Sequence[Tree]) -> Tree:
-    """Puts states, or parameters, of the same structure on a new leading axis of every leaf.
+    """Puts parameters of the same structure on a new leading axis of every leaf.
 
     Args:
       members: at least one, each made as that of a training of its own, with its own keys.
@@ -38,8 +46,61 @@ def stack_members(members: Sequence[Tree]) -> Tree:
 
 
 def member(stacked: Tree, index: int) -> Tree:
-    """State, parameters or means of one member, as those of a training of its own."""
+    """What belongs to one member, as that of a training of its own."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
+
+
+def init_members(
+    init: Callable[[jax.Array, jraph.GraphsTuple], Params],
+    key: jax.Array,
+    graph: jraph.GraphsTuple,
+    members: int,
+) -> Params:
+    """Fresh parameters of all members; member i draws from `fold_in(key, i)`."""
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(members))
+    return jax.vmap(init, in_axes=(0, None))(keys, graph)
+
+
+def ensemble_state(
+    create: Callable[[Params, jax.Array], TrainState], params: Params, key: jax.Array
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      create: makes the state of one member from its parameters and key.
+      params: of all members.
+      key: of the run; member i draws from `fold_in(key, i)`.
+
+    Returns:
+      A state whose leaves have a member axis, but for `step`, which all members share.
+    """
+    members = len(jax.tree.leaves(params)[0])
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(members))
+    return jax.vmap(create, out_axes=_AXES)(params, keys)
+
+
+def make_ensemble_predict(predict: Predict) -> Predict:
+    """The ensemble as one model: the mean of what its members predict.
+
+    Returns:
+      A function of stacked parameters. Beside the mean of every output it gives the standard
+      deviation over the members (of n, not n - 1) as `spread_energy [G]` and, with forces,
+      `spread_forces [N, 3]`. The mean forces are the derivative of the mean energy.
+    """
+
+    def predict_mean(
+        params: Params, graph: jraph.GraphsTuple, dropout_key: jax.Array | None
+    ) -> Predictions:
+        of_members = jax.vmap(lambda one: predict(one, graph, dropout_key))(params)
+        means = {name: jnp.mean(values, axis=0) for name, values in of_members.items()}
+        spreads = {
+            SPREAD_PREFIX + name: jnp.std(of_members[name], axis=0)
+            for name in _WITH_SPREAD
+            if name in of_members
+        }
+        return means | spreads
+
+    return predict_mean
 
 
 def make_ensemble_train_step(
@@ -58,7 +119,7 @@ def make_ensemble_train_step(
     average and skipped steps are its own.
 
     Args:
-      predict: the model.
+      predict: the model of one member.
       optimizer: the optimizer of each member.
       objective: what to minimize and what to report.
       mesh: devices that share a batch; each holds all members.
@@ -67,8 +128,8 @@ def make_ensemble_train_step(
       skip_nonfinite: as in `make_train_step`.
 
     Returns:
-      `step(state, graph) -> (state, means)` with a leading member axis on every array of the state
-      (`stack_members`) and on every sum and count; the graph is that of `make_train_step`.
+      `step(state, graph) -> (state, means)` for a state of `ensemble_state`; the graph is that of
+      `make_train_step`, and sums and counts are added up over the members.
     """
     step = traceable_train_step(
         predict,
@@ -81,6 +142,7 @@ def make_ensemble_train_step(
     )
 
     def step_of_all(state: TrainState, graph: jraph.GraphsTuple) -> tuple[TrainState, Means]:
-        return jax.vmap(step, in_axes=(0, None))(state, graph)
+        state, means = jax.vmap(step, in_axes=(_AXES, None), out_axes=(_AXES, 0))(state, graph)
+        return state, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), means)
 
     return compile_train_step(step_of_all, mesh)

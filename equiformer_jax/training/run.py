@@ -18,6 +18,12 @@ from equiformer_jax.training import recipe
 from equiformer_jax.training.averages import ParameterAverage
 from equiformer_jax.training.compiled import CompiledPerShape
 from equiformer_jax.training.configuration import model_from_settings
+from equiformer_jax.training.ensemble import (
+    ensemble_state,
+    init_members,
+    make_ensemble_predict,
+    make_ensemble_train_step,
+)
 from equiformer_jax.training.evaluation import Evaluation, evaluate_split
 from equiformer_jax.training.run_data import RunData
 from equiformer_jax.training.sharding import (
@@ -42,6 +48,7 @@ class Run:
       data: structures, graphs and batches.
       length: epochs and steps; 0 steps an epoch where there is no training split.
       objective: what is minimized and reported.
+      members: models that are trained together (`ensemble`); 1 for a single one.
       evaluation_step: compiled at its first call.
     """
 
@@ -82,8 +89,10 @@ class Run:
         self._predict = make_predict(
             self.model, self.objective.needs_forces, self.objective.needs_stress
         )
+        self.members = training.get("ensemble", 1)
+        evaluated = make_ensemble_predict(self._predict) if self.members > 1 else self._predict
         self.evaluation_step = CompiledPerShape(
-            make_evaluation_step(self._predict, self.objective, self.mesh), "evaluation step", say
+            make_evaluation_step(evaluated, self.objective, self.mesh), "evaluation step", say
         )
 
     @functools.cached_property
@@ -105,7 +114,8 @@ class Run:
     @functools.cached_property
     def train_step(self) -> CompiledPerShape:
         """The training step, compiled at its first call."""
-        step = make_train_step(
+        make = make_ensemble_train_step if self.members > 1 else make_train_step
+        step = make(
             self._predict,
             self.optimizer,
             self.objective,
@@ -161,10 +171,20 @@ class Run:
         )
 
     def _init(self, key: jax.Array, graph: jraph.GraphsTuple) -> Params:
+        if self.members > 1:
+            return init_members(self._init_one, key, graph, self.members)
+        return self._init_one(key, graph)
+
+    def _init_one(self, key: jax.Array, graph: jraph.GraphsTuple) -> Params:
         return self.model.init(key, graph)["params"]
 
     def _create_state(self, params: Params) -> TrainState:
         key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+        if self.members > 1:
+            return ensemble_state(self._create_one, params, key)
+        return self._create_one(params, key)
+
+    def _create_one(self, params: Params, key: jax.Array) -> TrainState:
         return create_train_state(
             params, self.optimizer, key, with_average=self.average is not None
         )

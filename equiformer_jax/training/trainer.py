@@ -76,7 +76,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
         state, position = _initial_state(run, checkpoints, saved)
         facts = _facts_of(run, state)
         facts.save(workdir)
-        say(f"model: {facts.num_parameters:,} parameters")
+        shared = f", those of {run.members} models" if run.members > 1 else ""
+        say(f"model: {facts.num_parameters:,} parameters{shared}")
         # The newest ones, the best one and the one being written; some of them may be there.
         copies = 2 if saved else config.training.keep_checkpoints + 2
         check_free_space(workdir, copies * size_in_bytes(state))

@@ -174,6 +174,9 @@ def training(
             "evaluation_batch_size": evaluation_batch_size,
             # Parts into which a step is divided, one after another, to need less memory.
             "accumulate": 1,
+            # Models trained together in one program, from different random numbers; the mean of
+            # their predictions is what is evaluated.
+            "ensemble": 1,
             # Leave out steps whose loss or gradient is not finite, instead of stopping.
             "skip_nonfinite": False,
             # Evaluate the test split every so many epochs, on so many batches; 0: only at the end.
