@@ -25,7 +25,7 @@ from experiments.benchmarks.arithmetic import count_matrix_flops
 from experiments.benchmarks.cases import CASES, TRAIN, Case
 from experiments.benchmarks.programs import Program, build
 from experiments.benchmarks.timing import Machine, Stepper, time_in_turn
-from experiments.common import program
+from experiments.common import program, run
 from experiments.devices import use_all_cores
 
 _MIB = 2**20
@@ -149,4 +149,4 @@ def _cells(numbers: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import app, flags
 
-from experiments.common import program
+from experiments.common import program, run
 from experiments.data_rates import CASES, run_case
 
 _CASES = flags.DEFINE_multi_enum("case", sorted(CASES), sorted(CASES), "What to time.")
@@ -49,4 +49,4 @@ def print_table(name: str, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

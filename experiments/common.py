@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from absl import flags, logging
+from absl import app, flags, logging
 
+from equiformer_jax.inference.predictions import check_suffix
 from equiformer_jax.training.errors import RunError
 from equiformer_jax.training.evaluation import Evaluation
 from equiformer_jax.training.progress import readable_metric
@@ -40,6 +42,45 @@ def program(main: Main) -> Main:
             sys.exit(f"{type(error).__name__}: {error}")
 
     return wrapped
+
+
+def run(main: Main) -> None:
+    """Parses the flags of a program and runs its main function, as `absl.app.run` does.
+
+    What is wrong with a flag is said in one line: a mistyped argument or field of a configuration
+    would show the traceback of the file that refuses it.
+    """
+    app.run(main, flags_parser=_parse_flags)
+
+
+def _parse_flags(arguments: Sequence[str]) -> list[str]:
+    try:
+        return list(flags.FLAGS(list(arguments)))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        cause: object = error  # that of a mistyped field is wrapped twice
+        while isinstance(cause, Exception) and cause.args:
+            cause = cause.args[0]
+        # Refusals of a configuration file come as the text of a traceback, cause last.
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        is_traceback = any("Traceback" in line for line in lines)
+        message = lines[-1] if is_traceback else " ".join(lines)
+        sys.exit(f"{message}\nPass --helpshort to see the flags.")
+
+
+def checked_output(path: str) -> pathlib.Path:
+    """The path of an output, if it can be written: better not found out when all is computed.
+
+    Raises:
+      ValueError: the suffix is unknown, or nothing can be written there.
+      FileNotFoundError: the folder is not there.
+    """
+    check_suffix(path)
+    output = pathlib.Path(path).expanduser().resolve()
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: no such folder, to write {output.name} into")
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        raise ValueError(f"{output} cannot be written")
+    return output
 
 
 def print_evaluation(evaluation: Evaluation, files: Iterable[pathlib.Path]) -> None:

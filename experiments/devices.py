@@ -27,7 +27,9 @@ def use_all_cores(batch_size: int) -> None:
     if _FLAG in flags or not _cpu_only():
         return
     cores = _usable_cores()
-    count = max(n for n in range(1, min(cores, batch_size) + 1) if batch_size % n == 0)
+    # A batch size that makes no sense is refused later, by its name.
+    fitting = (n for n in range(1, min(cores, batch_size) + 1) if batch_size % n == 0)
+    count = max(fitting, default=1)
     if count == 1:
         return
     os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={count}".strip()

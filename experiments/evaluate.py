@@ -8,7 +8,6 @@ xyz or npz.
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags
@@ -17,7 +16,7 @@ from equiformer_jax.inference.predictions import write_evaluation
 from equiformer_jax.inference.report import report_run
 from equiformer_jax.training.trainer import evaluate
 from equiformer_jax.training.workdir import load_config
-from experiments.common import print_evaluation, program
+from experiments.common import checked_output, print_evaluation, program, run
 from experiments.devices import use_all_cores
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
@@ -34,16 +33,16 @@ def main(arguments: Sequence[str]) -> None:
     """Evaluates, reports, writes."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
+    output = None if _OUTPUT.value is None else checked_output(_OUTPUT.value)
     use_all_cores(load_config(_WORKDIR.value).training.evaluation_batch_size)
     evaluation = evaluate(
         _WORKDIR.value, _SPLIT.value, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value
     )
     files = report_run(_WORKDIR.value, evaluation)
-    if _OUTPUT.value:
-        write_evaluation(_OUTPUT.value, evaluation)
-        files.append(pathlib.Path(_OUTPUT.value))
+    if output is not None:
+        files.append(write_evaluation(output, evaluation))
     print_evaluation(evaluation, files)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -28,7 +28,7 @@ from equiformer_jax.data.inspection.report import (
     shown_structures,
 )
 from equiformer_jax.data.readers.qm9_targets import find_target
-from experiments.common import program
+from experiments.common import program, run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Python file with a get_config function.")
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file for the histograms; none if not given.")
@@ -100,4 +100,4 @@ def _describe_batches(train: SplitFacts, config: config_dict.ConfigDict) -> str:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    run(main)

@@ -10,8 +10,6 @@ of most QM9 targets, it stands under `energy` all the same, in its own unit.
 
 from __future__ import annotations
 
-import os
-import pathlib
 import time
 from collections.abc import Sequence
 
@@ -22,9 +20,9 @@ from equiformer_jax.data.readers.ase_files import read_ase
 from equiformer_jax.data.readers.label_keys import LabelKeys
 from equiformer_jax.inference.loading import load
 from equiformer_jax.inference.potential import MAX_EDGES_PER_BATCH
-from equiformer_jax.inference.predictions import check_suffix, write_predictions
+from equiformer_jax.inference.predictions import write_predictions
 from equiformer_jax.training.progress import say
-from experiments.common import program
+from experiments.common import checked_output, program, run
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Workdir of a run, or one of its checkpoints.", required=True
@@ -52,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     """Loads, predicts, writes."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
-    output = _checked_output(_OUTPUT.value)
+    output = checked_output(_OUTPUT.value)
     structures = read_ase(_INPUT.value, None if _REFERENCES.value else _NO_LABELS)
     say(f"{len(structures):,} structures in {_INPUT.value}")
     step = _STEP.value
@@ -77,21 +75,5 @@ def main(arguments: Sequence[str]) -> None:
     say(f"written:\n  {output}")
 
 
-def _checked_output(path: str) -> pathlib.Path:
-    """The path of the output, if it can be written: better not found out when all is computed.
-
-    Raises:
-      ValueError: the suffix is unknown, or nothing can be written there.
-      FileNotFoundError: the folder is not there.
-    """
-    check_suffix(path)
-    output = pathlib.Path(path).expanduser().resolve()
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: no such folder, to write {output.name} into")
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise ValueError(f"{output} cannot be written")
-    return output
-
-
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -14,13 +14,17 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from equiformer_jax.inference.report import report_run
+from equiformer_jax.training.early_checks import check_configuration
 from equiformer_jax.training.trainer import train
-from experiments.common import print_evaluation, program
+from experiments.common import print_evaluation, program, run
 from experiments.devices import use_all_cores
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Python file with a get_config function.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; an existing run goes on.", required=True
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Check the flags and the configuration, touch nothing, and end."
 )
 
 
@@ -30,6 +34,10 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
     config, workdir = _CONFIG.value, _WORKDIR.value
+    if _DRY_RUN.value:
+        check_configuration(config)
+        print("the flags and the configuration are understood")
+        return
     use_all_cores(config.training.batch_size)
     evaluation = train(config, workdir)
     print_evaluation(evaluation, report_run(workdir, evaluation))
@@ -37,4 +45,4 @@ def main(arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    run(main)

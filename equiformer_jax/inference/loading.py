@@ -39,7 +39,7 @@ def load(
     Args:
       path: workdir of a run, or one of the directories in its `checkpoints`, which then says which
         checkpoint to take.
-      checkpoint: `best` (the lowest loss on the validation split), `latest`, or the number of
+      checkpoint: `best` (the lowest error on the validation split, `Objective.selection`), `latest`, or the number of
         training steps after which it was written. Where no checkpoint has been validated yet,
         `best` is the latest.
       average: take the moving average of the weights, of a run that keeps one

@@ -28,7 +28,13 @@ SPREAD_PREFIX = "spread_"
 # Outputs whose spread over the members is given, too.
 _WITH_SPREAD = ("energy", "forces")
 # Members take their steps together, so they share the count of them.
-_AXES: Any = TrainState(step=None, params=0, opt_state=0, rng=0, ema_params=0)
+_AXES: Any = TrainState(
+    step=None,  # type: ignore[arg-type]
+    params=0,  # type: ignore[arg-type]
+    opt_state=0,
+    rng=0,  # type: ignore[arg-type]
+    ema_params=0,  # type: ignore[arg-type]
+)
 
 
 def stack_members(members: Sequence[Tree]) -> Tree:

@@ -33,8 +33,8 @@ class Retention(PreservationPolicy):
 
     def note(self, record: RunRecord) -> None:
         """Remembers the loss of a checkpoint, if it has one."""
-        if record.selection_loss is not None:
-            self.losses[record.step] = record.selection_loss
+        if record.selection_error is not None:
+            self.losses[record.step] = record.selection_error
 
     def best_of(self, steps: Iterable[int]) -> int | None:
         """The step with the lowest loss, the earliest of several; `None` where none has a loss."""

@@ -14,7 +14,8 @@ from equiformer_jax.training.errors import CheckpointDamagedError, CheckpointFor
 from equiformer_jax.training.integrity import RECORD_ITEM, read_json_item
 
 FORMAT_VERSION = 2
-SELECTION_METRIC = "validation_loss"
+# What the best checkpoint has the lowest of (`Objective.selection`).
+SELECTION_METRIC = "validation_selection"
 # Fields that change what a run prints, keeps or reports, but no weight that it computes.
 FREE_FIELDS = frozenset(
     {
@@ -60,10 +61,10 @@ class RunRecord:
         return self.step_of_epoch == 0
 
     @property
-    def selection_loss(self) -> float | None:
+    def selection_error(self) -> float | None:
         """What the best checkpoint has the lowest of; `None` if this one cannot be the best."""
-        loss = self.metrics.get(SELECTION_METRIC)
-        return loss if loss is not None and math.isfinite(loss) else None
+        error = self.metrics.get(SELECTION_METRIC)
+        return error if error is not None and math.isfinite(error) else None
 
     def differences(self, config: Mapping[str, Any]) -> list[str]:
         """The fields in which a plain configuration would lead to other weights, a line for each.

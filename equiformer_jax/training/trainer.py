@@ -206,9 +206,8 @@ def _evaluate_into(record: Record, run: Run, state: TrainState, epochs_done: int
     """Adds the errors on the validation split, and from time to time on the test split."""
     training = run.config.training
     _add_errors(record, run, state.params, "validation")
-    weights = run.objective.weights.items()
     record[SELECTION_METRIC] = sum(
-        weight * record[f"validation_loss/{name}"] for name, weight in weights
+        weight * record[f"validation_{name}"] for name, weight in run.objective.selection.items()
     )
     if state.ema_params is not None:
         _add_errors(record, run, state.ema_params, "validation", "ema_validation")

@@ -81,12 +81,14 @@ def test_training_resuming_and_evaluating_from_the_command_line(tmp_path):
     [
         ([QUICKSTART, "--config.training.num_epoch=3"], "num_epochs"),
         ([QUICKSTART, "--config.training.num_epochs=many"], "num_epochs"),
+        (["--config=experiments/configs/md17.py:water"], "molecule='water'; known are"),
     ],
 )
 def test_a_mistyped_flag_is_an_error_that_names_it(tmp_path, arguments, message):
     finished = run("train", f"--workdir={tmp_path}/run", *arguments)
     assert finished.returncode != 0
     assert message in finished.stderr
+    assert "Traceback" not in finished.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -46,7 +46,7 @@ def record_after(step: int, loss: float | None = 1.0, **changes) -> RunRecord:
         "step": step,
         "epoch": step // STEPS_PER_EPOCH,
         "step_of_epoch": step % STEPS_PER_EPOCH,
-        "metrics": {} if loss is None else {"validation_loss": loss},
+        "metrics": {} if loss is None else {"validation_selection": loss},
         "package_version": "1.2.3",
     }
     return RunRecord(**{**values, **changes})

@@ -80,11 +80,11 @@ def test_counts_do_not_depend_on_the_predictions(objective):
     assert counts == {name: int(t.count) for name, t in objective.terms(zeros, graph).items()}
 
 
-def test_every_term_has_a_weight_and_evaluations_a_plain_number(objective):
-    terms = objective.terms(*batch_of(range(len(ATOMS))))
-    assert terms.keys() == objective.weights_at(0).keys()
-    assert terms.keys() >= objective.weights.keys()
-    assert all(isinstance(weight, float) for weight in objective.weights.values())
+def test_every_term_has_a_weight_and_weights_are_chosen_by_metrics(objective):
+    predictions, graph = batch_of(range(len(ATOMS)))
+    assert objective.terms(predictions, graph).keys() == objective.weights_at(0).keys()
+    assert objective.metrics(predictions, graph).keys() >= objective.selection.keys()
+    assert all(isinstance(weight, float) for weight in objective.selection.values())
 
 
 def test_weights_can_be_traced(objective):

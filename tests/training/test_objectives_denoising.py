@@ -80,12 +80,17 @@ def test_a_term_without_atoms_adds_nothing(noise_mask, empty):
 def test_without_a_mask_energies_and_forces_are_left():
     predictions = {name: PREDICTIONS[name] for name in ("energy", "forces")}
     terms = OBJECTIVE.terms(predictions, padded_graph(None))
-    assert terms.keys() == OBJECTIVE.weights.keys() == {"energy", "force"}
+    assert terms.keys() == {"energy", "force"}
     assert int(terms["force"].count) == 3
-    assert OBJECTIVE.metrics(predictions, padded_graph(None)).keys() == {
-        "energy_mae_mev",
-        "force_mae_mev_per_angstrom",
-    }
+    metrics = OBJECTIVE.metrics(predictions, padded_graph(None)).keys()
+    assert (
+        metrics
+        == OBJECTIVE.selection.keys()
+        == {
+            "energy_mae_mev",
+            "force_mae_mev_per_angstrom",
+        }
+    )
 
 
 def test_the_weight_of_denoising_falls_from_epoch_to_epoch():

@@ -39,7 +39,7 @@ def test_loss_by_hand():
     assert float(terms["force"].total) == pytest.approx(4.0)
     assert int(terms["force"].count) == 3
     expected = 3.0 * 2.0 / 2 + 10.0 * 4.0 / 3
-    assert float(weighted_loss(terms, objective.weights)) == pytest.approx(expected)
+    assert float(weighted_loss(terms, objective.weights_at(0))) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,11 @@ def test_errors_by_name(error, energy, force):
 def test_stress_by_hand():
     objective = EnergyForceObjective(energy_std=2.0, stress_weight=7.0)
     assert objective.needs_stress
-    assert objective.weights == {"energy": 1.0, "stress": 7.0}
+    assert objective.weights_at(9) == {"energy": 1.0, "stress": 7.0}
+    assert objective.selection == {
+        "energy_mae_mev": 1.0,
+        "stress_mae_mev_per_cubic_angstrom": 7.0,
+    }
     stress = objective.terms(PREDICTIONS, padded_graph())["stress"]
     # Labels over s are 0.25 on the diagonal; predictions 0 everywhere and 0.1 everywhere.
     assert float(stress.total) == pytest.approx(3 * 0.25 + 3 * 0.15 + 6 * 0.1)

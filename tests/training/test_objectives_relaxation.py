@@ -71,7 +71,7 @@ def test_the_weight_of_displacements_falls_over_the_run():
     steps = np.array([0, 1, 50, 199, 200, 1000])
     weights = [float(objective.weights_at(int(step))["displacement"]) for step in steps]
     np.testing.assert_allclose(weights, 15 - 14 * np.minimum(1, steps / 200), rtol=1e-15)
-    assert objective.weights == {"energy": 1.0}
+    assert objective.selection == {"energy_mae_ev": 1.0}
 
 
 def test_energies_alone():

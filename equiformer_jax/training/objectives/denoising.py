@@ -68,15 +68,22 @@ class DenoisingObjective:
         )
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Those of `energy` and `force`: evaluations move no atoms."""
-        return {"energy": self.energy_weight, "force": self.force_weight}
+    def selection(self) -> dict[str, float]:
+        """Errors of energies and forces: evaluations move no atoms."""
+        return {
+            "energy_mae_mev": self.energy_weight,
+            "force_mae_mev_per_angstrom": self.force_weight,
+        }
 
     def weights_at(self, step: jax.typing.ArrayLike) -> dict[str, jax.typing.ArrayLike]:
-        """`weights` and that of `denoising`, which falls from epoch to epoch."""
+        """Weights of `energy`, `force` and `denoising`, which falls from epoch to epoch."""
         epoch = jnp.minimum(jnp.asarray(step) // self.steps_per_epoch, self.num_epochs)
         left = 1 - epoch.astype(jnp.result_type(float)) / self.num_epochs
-        return {**self.weights, "denoising": self.denoising_weight * left}
+        return {
+            "energy": self.energy_weight,
+            "force": self.force_weight,
+            "denoising": self.denoising_weight * left,
+        }
 
     def terms(self, predictions: Predictions, graph: jraph.GraphsTuple) -> Terms:
         """Terms of the loss; `denoising` only where the batch has a `noise_mask`.

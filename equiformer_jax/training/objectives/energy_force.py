@@ -18,6 +18,12 @@ from equiformer_jax.training.objectives.errors import ERRORS, error_function, l1
 from equiformer_jax.training.objectives.means import MILLI
 from equiformer_jax.training.objectives.objective import Predictions, Terms
 
+# The metric that goes with each term of the loss.
+_METRICS = {
+    "energy": "energy_mae_mev",
+    "force": "force_mae_mev_per_angstrom",
+    "stress": "stress_mae_mev_per_cubic_angstrom",
+}
 STRESS_ERRORS = {name: ERRORS[name] for name in ("l1", "huber")}
 
 
@@ -67,18 +73,22 @@ class EnergyForceObjective:
         check_choice("stress_error", self.stress_error, STRESS_ERRORS)
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Weights of the terms `energy` and, where they are asked for, `force` and `stress`."""
+    def selection(self) -> dict[str, float]:
+        """The mean absolute errors with the weights of the loss (SPEC §12.3)."""
+        return {_METRICS[term]: weight for term, weight in self._weights.items()}
+
+    def weights_at(self, step: jax.typing.ArrayLike) -> dict[str, float]:
+        """Weights of `energy` and, where they are asked for, `force` and `stress`, at any step."""
+        return self._weights
+
+    @property
+    def _weights(self) -> dict[str, float]:
         weights = {"energy": self.energy_weight}
         if self.needs_forces:
             weights["force"] = self.force_weight
         if self.needs_stress:
             weights["stress"] = self.stress_weight
         return weights
-
-    def weights_at(self, step: jax.typing.ArrayLike) -> dict[str, float]:
-        """`weights`, which do not change."""
-        return self.weights
 
     @property
     def needs_forces(self) -> bool:
@@ -127,12 +137,12 @@ class EnergyForceObjective:
         """
         scale, graphs = self.energy_std, jraph.get_graph_padding_mask(graph)
         energy = l1_error(scale * predictions["energy"], graph_label(graph, "energy"), graphs)
-        metrics = {"energy_mae_mev": energy.times(MILLI)}
+        metrics = {_METRICS["energy"]: energy.times(MILLI)}
         if self.needs_forces:
             atoms = jraph.get_node_padding_mask(graph)
             force = l1_error(scale * predictions["forces"], node_label(graph, "forces"), atoms)
-            metrics["force_mae_mev_per_angstrom"] = force.times(MILLI)
+            metrics[_METRICS["force"]] = force.times(MILLI)
         if self.needs_stress:
             stress = l1_error(scale * predictions["stress"], graph_label(graph, "stress"), graphs)
-            metrics["stress_mae_mev_per_cubic_angstrom"] = stress.times(MILLI)
+            metrics[_METRICS["stress"]] = stress.times(MILLI)
         return metrics

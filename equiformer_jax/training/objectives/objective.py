@@ -29,8 +29,8 @@ class Objective(Protocol):
         ...
 
     @property
-    def weights(self) -> Mapping[str, float]:
-        """Weights of the terms by which an evaluation is judged, the same during the whole run."""
+    def selection(self) -> Mapping[str, float]:
+        """The metrics whose weighted sum on the validation split the best weights have lowest."""
         ...
 
     def weights_at(self, step: jax.typing.ArrayLike) -> Mapping[str, jax.typing.ArrayLike]:

@@ -80,9 +80,9 @@ class RelaxationObjective:
                 )
 
     @property
-    def weights(self) -> dict[str, float]:
+    def selection(self) -> dict[str, float]:
         """The energy alone: the published runs choose their weights by its error."""
-        return {"energy": 1.0}
+        return {"energy_mae_ev": 1.0}
 
     def weights_at(self, step: jax.typing.ArrayLike) -> dict[str, jax.typing.ArrayLike]:
         """Weights of the terms `energy` and, with the auxiliary task, `displacement`."""

@@ -43,13 +43,13 @@ class ScalarTargetObjective:
         check_positive(std=self.std, metric_scale=self.metric_scale)
 
     @property
-    def weights(self) -> dict[str, float]:
-        """The only term is `target`."""
-        return {"target": 1.0}
+    def selection(self) -> dict[str, float]:
+        """The only metric."""
+        return {self.metric_name: 1.0}
 
     def weights_at(self, step: jax.typing.ArrayLike) -> dict[str, float]:
-        """`weights`, which do not change."""
-        return self.weights
+        """The only term is `target`."""
+        return {"target": 1.0}
 
     def terms(self, predictions: Predictions, graph: jraph.GraphsTuple) -> Terms:
         """The error of the standardized target.
