@@ -75,6 +75,11 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
         optimizer=parts.adamw(recipe.learning_rate, recipe.weight_decay),
         schedule=parts.cosine_epochs(warmup_epochs=5),
         training=parts.training(
-            recipe.num_epochs, recipe.batch_size, 128, test_every_epochs=1, report="best"
+            recipe.num_epochs,
+            recipe.batch_size,
+            128,
+            test_every_epochs=1,
+            report="best",
+            log_every_steps=100,
         ),
     )
