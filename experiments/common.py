@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from absl import app, flags, logging
@@ -39,9 +40,16 @@ def program(main: Main) -> Main:
         except _EXPLAINED as error:
             if wordy:
                 raise
-            sys.exit(f"{type(error).__name__}: {error}")
+            sys.exit(explain(error))
 
     return wrapped
+
+
+def explain(error: BaseException) -> str:
+    """What to print of an error that ends a program: its message, or else its traceback."""
+    if isinstance(error, _EXPLAINED) and not flags.FLAGS["verbosity"].present:
+        return f"{type(error).__name__}: {error}"
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def run(main: Main) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Callable
 
 _FLAG = "--xla_force_host_platform_device_count"
 # Where the drivers of GPUs (NVIDIA, AMD) and of TPUs show their devices.
 _ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")
 
 
-def use_all_cores(batch_size: int) -> None:
+def use_all_cores(batch_size: int, say: Callable[[str], None] = print) -> None:
     """On a machine with CPUs alone, makes one virtual device for each core.
 
     XLA runs much of a training step on one core of a device; with the batch split over as many
@@ -22,6 +23,7 @@ def use_all_cores(batch_size: int) -> None:
 
     Args:
       batch_size: structures in a training step.
+      say: prints a line.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if _FLAG in flags or not _cpu_only():
@@ -33,7 +35,7 @@ def use_all_cores(batch_size: int) -> None:
     if count == 1:
         return
     os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={count}".strip()
-    print(f"no accelerator found: {cores} cores, set XLA_FLAGS={os.environ['XLA_FLAGS']!r}")
+    say(f"no accelerator found: {cores} cores, set XLA_FLAGS={os.environ['XLA_FLAGS']!r}")
 
 
 def _usable_cores() -> int:

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
+from equiformer_jax.data.processes import is_first_process
 from equiformer_jax.inference.predictions import write_evaluation
 from equiformer_jax.inference.report import report_run
 from equiformer_jax.training.trainer import evaluate
 from equiformer_jax.training.workdir import load_config
 from experiments.common import checked_output, print_evaluation, program, run
-from experiments.devices import use_all_cores
+from experiments.hosts import joined_hosts
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "What to evaluate.")
@@ -34,14 +35,15 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
     output = None if _OUTPUT.value is None else checked_output(_OUTPUT.value)
-    use_all_cores(load_config(_WORKDIR.value).training.evaluation_batch_size)
-    evaluation = evaluate(
-        _WORKDIR.value, _SPLIT.value, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value
-    )
-    files = report_run(_WORKDIR.value, evaluation)
-    if output is not None:
-        files.append(write_evaluation(output, evaluation))
-    print_evaluation(evaluation, files)
+    with joined_hosts(load_config(_WORKDIR.value).training.evaluation_batch_size):
+        evaluation = evaluate(
+            _WORKDIR.value, _SPLIT.value, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value
+        )
+        if is_first_process():
+            files = report_run(_WORKDIR.value, evaluation)
+            if output is not None:
+                files.append(write_evaluation(output, evaluation))
+            print_evaluation(evaluation, files)
 
 
 if __name__ == "__main__":

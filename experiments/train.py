@@ -3,7 +3,8 @@
     python -m experiments.train --config=experiments/configs/quickstart.py --workdir=runs/quickstart
 
 Any field of the configuration can be overridden, as in `--config.training.num_epochs=10`. Run again
-with the same workdir, it goes on where it was stopped.
+with the same workdir, it goes on where it was stopped. On several hosts, or as several processes,
+`hosts` says how.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Sequence
 from absl import app, flags
 from ml_collections import config_flags
 
+from equiformer_jax.data.processes import is_first_process
 from equiformer_jax.inference.report import report_run
 from equiformer_jax.training.early_checks import check_configuration
 from equiformer_jax.training.trainer import train
 from experiments.common import print_evaluation, program, run
-from experiments.devices import use_all_cores
+from experiments.hosts import joined_hosts
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Python file with a get_config function.")
 _WORKDIR = flags.DEFINE_string(
@@ -38,9 +40,10 @@ def main(arguments: Sequence[str]) -> None:
         check_configuration(config)
         print("the flags and the configuration are understood")
         return
-    use_all_cores(config.training.batch_size)
-    evaluation = train(config, workdir)
-    print_evaluation(evaluation, report_run(workdir, evaluation))
+    with joined_hosts(config.training.batch_size):
+        evaluation = train(config, workdir)
+        if is_first_process():
+            print_evaluation(evaluation, report_run(workdir, evaluation))
 
 
 if __name__ == "__main__":

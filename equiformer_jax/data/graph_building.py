@@ -10,11 +10,13 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import jraph
 import numpy as np
 
 from equiformer_jax.data.graph_store import GraphStore, concatenate, flatten_graphs
 from equiformer_jax.data.portable_errors import portable
+from equiformer_jax.data.processes import all_succeed, exchange
 from equiformer_jax.data.structures import StructureSequence, as_sequence
 from equiformer_jax.graph import build_graph_in, float_type, require_edges
 from equiformer_jax.structure import Structure
@@ -33,6 +35,7 @@ def build_graph_store(
     *,
     num_workers: int = 0,
     say: Say | None = None,
+    together: bool = False,
 ) -> GraphStore:
     """Builds the graphs of all structures and keeps them in memory.
 
@@ -43,12 +46,14 @@ def build_graph_store(
       num_workers: processes that build; 0 builds in this one. They take some seconds to start, and
         the main module of a program that uses them needs `if __name__ == "__main__"`.
       say: prints a line; told about the progress of long builds.
+      together: every process of the run asks for the same graphs at the same time: each builds some
+        of them, and all get all.
 
     Raises:
       ValueError: there is no structure; one has no edge; two have different fields. Names them.
     """
     chunks = build_chunks(
-        as_sequence(structures, "structures"), cutoff, max_neighbors, num_workers, say
+        as_sequence(structures, "structures"), cutoff, max_neighbors, num_workers, say, together
     )
     return GraphStore(concatenate(list(chunks)), float_type())
 
@@ -59,6 +64,7 @@ def build_chunks(
     max_neighbors: int | None,
     num_workers: int = 0,
     say: Say | None = None,
+    together: bool = False,
 ) -> Iterator[Chunk]:
     """Yields the flat arrays of the structures' graphs, some hundred structures at a time.
 
@@ -68,6 +74,7 @@ def build_chunks(
       max_neighbors: or None.
       num_workers: processes, or 0.
       say: prints a line, or None.
+      together: as `build_graph_store`; all processes then need to take all chunks.
 
     Raises:
       ValueError: as `build_graph_store`.
@@ -76,7 +83,11 @@ def build_chunks(
         raise ValueError("a graph store needs at least one structure, got none")
     builder = _ChunkBuilder(structures, cutoff, max_neighbors, float_type())
     starts = range(0, len(structures), STRUCTURES_PER_CHUNK)
-    chunks = _in_processes(builder, starts, num_workers) if num_workers else map(builder, starts)
+    count = jax.process_count() if together else 1
+    own = starts[jax.process_index() :: count] if count > 1 else starts
+    chunks = _in_processes(builder, own, num_workers) if num_workers else map(builder, own)
+    if count > 1:
+        chunks = _of_all_hosts(chunks, len(starts))
     return _with_progress(chunks, len(structures), say)
 
 
@@ -171,6 +182,15 @@ def _in_processes(
                 )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _of_all_hosts(own: Iterator[Chunk], total: int) -> Iterator[Chunk]:
+    """The chunks in their order, which processes build in turn; each builds one, then all swap."""
+    for first in range(0, total, jax.process_count()):
+        built = all_succeed(lambda: next(own, None))
+        swapped = [chunk for chunk in exchange(built) if chunk is not None]
+        assert len(swapped) == min(jax.process_count(), total - first)
+        yield from swapped
 
 
 def _with_progress(chunks: Iterator[Chunk], total: int, say: Say | None) -> Iterator[Chunk]:

@@ -6,6 +6,7 @@ make another cache. It appears whole or not at all: it is written under another 
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import shutil
@@ -13,10 +14,13 @@ import time
 import uuid
 from collections.abc import Sequence
 
+import numpy as np
+
 from equiformer_jax.data.array_files import open_arrays, write_arrays
 from equiformer_jax.data.errors import DataError
 from equiformer_jax.data.graph_building import Say, build_chunks
 from equiformer_jax.data.graph_store import GraphStore
+from equiformer_jax.data.processes import exchange
 from equiformer_jax.data.structures import as_sequence, digest
 from equiformer_jax.graph import float_type
 from equiformer_jax.structure import Structure
@@ -37,6 +41,7 @@ def cached_graph_store(
     num_workers: int = 0,
     verify: bool = False,
     say: Say | None = None,
+    together: bool = False,
 ) -> GraphStore:
     """Opens the graphs of all structures from a folder, and builds them first if need be.
 
@@ -51,6 +56,9 @@ def cached_graph_store(
       num_workers: processes that build; 0 builds in this one (`build_graph_store`).
       verify: read all files of the cache and compare their checksums, not of the small ones alone.
       say: prints a line.
+      together: every process of the run asks for the same graphs at the same time: each builds some
+        of them. One writes them to a folder that all share; where hosts have folders of their own,
+        each host writes.
 
     Raises:
       ValueError: as `build_graph_store`.
@@ -63,22 +71,45 @@ def cached_graph_store(
     )
     made_from = (structures.fingerprint, float(cutoff), max_neighbors, real.str, FORMAT_VERSION)
     key = digest(*map(repr, made_from))
+    if together:
+        key = exchange(key)[0]  # elsewhere, files with the same data have other names or times
     cache = pathlib.Path(folder) / f"graphs-{key}"
-    if cache.exists():
-        try:
-            return GraphStore(open_arrays(cache, key, verify), real)
-        except DataError as damage:
-            if say is not None:
-                say(f"{damage}; building the graphs again")
+    store = _open(cache, key, real, verify, say)
+    if all(exchange(store is not None)) if together else store is not None:
+        assert store is not None
+        return store
     unfinished = _make_unfinished(cache)
     try:
-        write_arrays(
-            unfinished, build_chunks(structures, cutoff, max_neighbors, num_workers, say), key
-        )
-        _publish(unfinished, cache, key)
+        chunks = build_chunks(structures, cutoff, max_neighbors, num_workers, say, together)
+        if together and _first_process_writes_here(unfinished):
+            collections.deque(chunks, maxlen=0)
+        else:
+            write_arrays(unfinished, chunks, key)
+            _publish(unfinished, cache, key)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    if together:
+        exchange(None)  # by then it is written
     return GraphStore(open_arrays(cache, key), real)
+
+
+def _open(
+    cache: pathlib.Path, key: str, real: np.dtype, verify: bool, say: Say | None
+) -> GraphStore | None:
+    if not cache.exists():
+        return None
+    try:
+        return GraphStore(open_arrays(cache, key, verify), real)
+    except DataError as damage:
+        if say is not None:
+            say(f"{damage}; building the graphs again")
+        return None
+
+
+def _first_process_writes_here(unfinished: pathlib.Path) -> bool:
+    """Whether another process, the first, writes into the folder of this one's caches, too."""
+    name = exchange(unfinished.name)[0]
+    return name != unfinished.name and unfinished.with_name(name).exists()
 
 
 def _make_unfinished(cache: pathlib.Path) -> pathlib.Path:

@@ -52,18 +52,21 @@ class HostDevices:
 
     Attributes:
       num_devices: devices of all hosts together.
-      host_index: this host, from 0; it feeds as many devices as any other, its own one after
-        another.
+      host_index: this host, from 0; it feeds as many devices as any other.
       num_hosts: how many there are.
+      own_devices: which ones it feeds, ascending; if not given, the devices of the hosts come one
+        host after another.
     """
 
     num_devices: int
     host_index: int = 0
     num_hosts: int = 1
+    own_devices: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if self.num_hosts < 1 or self.num_devices < 1 or self.num_devices % self.num_hosts:
+        uneven = self.own_devices is None and self.num_devices % self.num_hosts
+        if self.num_hosts < 1 or self.num_devices < 1 or uneven:
             raise ValueError(
                 f"num_devices: expected a multiple of the {self.num_hosts} hosts, "
                 f"got {self.num_devices}"
@@ -72,9 +75,16 @@ class HostDevices:
             raise ValueError(
                 f"host_index: expected 0 to {self.num_hosts - 1}, got {self.host_index}"
             )
+        outside = set(self.own_devices or ()) - set(range(self.num_devices))
+        if outside:
+            raise ValueError(
+                f"own_devices: expected 0 to {self.num_devices - 1}, got {sorted(outside)}"
+            )
 
     def own(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
         """This host's parts of a batch, given those of all devices."""
+        if self.own_devices is not None:
+            return [parts[device] for device in self.own_devices]
         count = self.num_devices // self.num_hosts
         return list(parts[self.host_index * count : (self.host_index + 1) * count])
 

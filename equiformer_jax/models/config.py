@@ -70,6 +70,8 @@ class EquiformerConfig:
         parameters.
       matmul_precision: `jax.default_matmul_precision` inside the model.
       remat: recompute each block in the backward pass instead of keeping its intermediates.
+      edge_block_size: work on at most so many edges at a time, and recompute their intermediates in
+        the backward pass; `None`: on all at once, and keep them.
     """
 
     irreps_node_embedding: str = "128x0e+64x1e+32x2e"
@@ -111,6 +113,7 @@ class EquiformerConfig:
     compute_dtype: str | None = None
     matmul_precision: str | None = "highest"
     remat: bool = False
+    edge_block_size: int | None = None
 
     def __post_init__(self) -> None:
         # Lists arrive from config files and JSON; a frozen dataclass that is hashed wants tuples.
@@ -139,8 +142,9 @@ def _check_choices(config: EquiformerConfig) -> None:
 def _check_numbers(config: EquiformerConfig) -> None:
     for field in ("num_layers", "num_heads", "number_of_basis", "max_atom_type"):
         _check_count(field, getattr(config, field))
-    if config.max_neighbors is not None:
-        _check_count("max_neighbors", config.max_neighbors)
+    for field in ("max_neighbors", "edge_block_size"):
+        if getattr(config, field) is not None:
+            _check_count(field, getattr(config, field))
     if not isinstance(config.fc_neurons, tuple) or not config.fc_neurons:
         raise ValueError(
             f"EquiformerConfig.fc_neurons is {config.fc_neurons!r}; expected at least one hidden "

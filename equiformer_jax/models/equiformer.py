@@ -23,6 +23,7 @@ from equiformer_jax.nn.embedding import EdgeDegreeEmbedding, ForceEmbedding
 from equiformer_jax.nn.linear import EquivariantLinear, NodeEmbedding
 from equiformer_jax.nn.normalization import EquivariantNorm
 from equiformer_jax.nn.radial import RadialBasis
+from equiformer_jax.nn.recomputation import recomputed
 from equiformer_jax.ops.activations import scaled_silu
 from equiformer_jax.ops.attention import EdgeList
 from equiformer_jax.ops.dropout import equivariant_dropout
@@ -46,9 +47,14 @@ class Equiformer(nn.Module):
 
     Attributes:
       config: every hyper-parameter.
+      edge_axis: inside `jax.shard_map`, the mesh axis over which the edges of each graph are
+        divided: senders, receivers and `shifts` are a contiguous part of the sorted list, of the
+        same length on every device; everything else is the same on all (`ops.segment`). Outputs are
+        the same on all devices, too. `None`: the edges are all here.
     """
 
     config: EquiformerConfig
+    edge_axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -105,7 +111,7 @@ class Equiformer(nn.Module):
             valid &= ~(geometry.distance >= config.max_radius)
             log_envelope = log_smooth_envelope(geometry.distance, config.max_radius)
         return GraphContext(
-            edges=EdgeList(graph.senders, graph.receivers, valid, log_envelope),
+            edges=EdgeList(graph.senders, graph.receivers, valid, log_envelope, self.edge_axis),
             matrices=wigner_matrices(
                 aligning_rotation(geometry.direction), _highest_degree(config)
             ),
@@ -156,11 +162,11 @@ class Equiformer(nn.Module):
     def _blocks(self, features: Features, context: GraphContext, deterministic: bool) -> Features:
         """All blocks but the last are alike and are traced and compiled once, under a scan."""
         config = self.config
-        block_class = nn.remat(TransformerBlock) if config.remat else TransformerBlock
 
-        def block(irreps_out: str, name: str) -> TransformerBlock:
-            return block_class(
-                attention_settings(self.config),
+        def block(irreps_out: str, name: str, in_loop: bool) -> TransformerBlock:
+            kind = recomputed(TransformerBlock, in_loop) if config.remat else TransformerBlock
+            return kind(
+                attention_settings(config),
                 config.irreps_node_embedding,
                 config.irreps_mlp_mid,
                 irreps_out,
@@ -183,8 +189,9 @@ class Equiformer(nn.Module):
                 in_axes=nn.broadcast,
                 length=config.num_layers - 1,
             )
-            features, _ = scan(block(config.irreps_node_embedding, "blocks"), features, context)
-        return block(config.irreps_feature, "last_block")(features, context)
+            repeated = block(config.irreps_node_embedding, "blocks", in_loop=True)
+            features, _ = scan(repeated, features, context)
+        return block(config.irreps_feature, "last_block", in_loop=False)(features, context)
 
     def _heads(
         self, features: Features, context: GraphContext, deterministic: bool

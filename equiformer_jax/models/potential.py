@@ -12,7 +12,7 @@ import jraph
 
 from equiformer_jax.models.checks import check_graph
 from equiformer_jax.models.equiformer import Equiformer, apply_model
-from equiformer_jax.ops.segment import graph_index_of_nodes
+from equiformer_jax.ops.segment import graph_index_of_nodes, mean_over_parts
 
 Outputs = dict[str, jax.Array]
 
@@ -52,7 +52,7 @@ def _energy_and_forces(
     def outputs(moved: jraph.GraphsTuple) -> Outputs:
         return apply_model(model, variables, moved, deterministic, rngs)
 
-    found = with_derivatives(outputs, graph)
+    found = with_derivatives(outputs, graph, edge_axis=model.edge_axis)
     return found["energy"], found["forces"]
 
 
@@ -91,7 +91,7 @@ def _energy_forces_and_stress(
     def outputs(strained: jraph.GraphsTuple) -> Outputs:
         return apply_model(model, variables, strained)
 
-    found = with_derivatives(outputs, graph, needs_stress=True)
+    found = with_derivatives(outputs, graph, True, model.edge_axis)
     return found["energy"], found["forces"], found["stress"]
 
 
@@ -99,6 +99,7 @@ def with_derivatives(
     outputs: Callable[[jraph.GraphsTuple], Outputs],
     graph: jraph.GraphsTuple,
     needs_stress: bool = False,
+    edge_axis: str | None = None,
 ) -> Outputs:
     """The outputs of a model and the derivatives of its energy, in one pass.
 
@@ -106,6 +107,7 @@ def with_derivatives(
       outputs: the model; gives `energy [G]` and whatever else, of a graph like this one.
       graph: a batch, with cells if stress is needed.
       needs_stress: differentiate by a strain of positions and cell, too.
+      edge_axis: the mesh axis over which the edges are divided, if they are (`Equiformer`).
 
     Returns:
       The outputs, `forces [N, 3]` and, if needed, `stress [G, 3, 3]` as in
@@ -124,7 +126,8 @@ def with_derivatives(
         found = outputs(moved if strain is None else _strained(moved, strain))
         return jnp.sum(found["energy"]), found
 
-    (gradient, virial), found = jax.grad(total, argnums=(0, 1), has_aux=True)(positions, strain)
+    derivatives, found = jax.grad(total, argnums=(0, 1), has_aux=True)(positions, strain)
+    gradient, virial = mean_over_parts(derivatives, edge_axis)
     found = {**found, "forces": -gradient}
     if needs_stress:
         volume = jnp.abs(jnp.linalg.det(graph.globals["cell"]))[:, None, None]

@@ -9,11 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from equiformer_jax.nn.context import GraphContext
+from equiformer_jax.nn.context import EdgeFrames, GraphContext
+from equiformer_jax.nn.edge_blocks import map_edge_blocks
 from equiformer_jax.nn.linear import EquivariantLinear
 from equiformer_jax.nn.message import (
     DotProductMessage,
     LinearMessage,
+    Message,
     MessageIrreps,
     NonlinearMessage,
 )
@@ -28,8 +30,8 @@ from equiformer_jax.ops.irreps import (
     repeat_irreps,
     split_components,
 )
-from equiformer_jax.ops.segment import gather_to_edges, sum_to_nodes
-from equiformer_jax.ops.tensor_product import AlignedFeatures, align
+from equiformer_jax.ops.segment import gather_to_edges, num_parts, own_part, sum_to_nodes
+from equiformer_jax.ops.tensor_product import align
 
 # The official dot-product attention divides a rescaled degree by QM9's average, on every data set.
 DOT_PRODUCT_DEGREE = 15.57930850982666
@@ -50,6 +52,7 @@ class AttentionSettings:
     alpha_drop: float = 0.0
     proj_drop: float = 0.0
     compute_dtype: str | None = None
+    edge_block_size: int | None = None
 
 
 class GraphAttention(nn.Module):
@@ -79,23 +82,17 @@ class GraphAttention(nn.Module):
         inputs = alive(features)
         dtype = jnp.dtype(settings.compute_dtype or inputs[0].dtype)
         inputs = tuple(x.astype(dtype) for x in inputs)
-        aligned = self._merge_ends(inputs, context)
-        if is_dot_product:
-            queries = self._queries(inputs, context)
-            logits, values = DotProductMessage(irreps, settings.fc_neurons, name="message")(
-                aligned, context, queries
-            )
-        elif settings.nonlinear_message:
-            logits, values = NonlinearMessage(irreps, settings.fc_neurons, name="message")(
-                aligned, context
-            )
-        else:
-            logits, values = LinearMessage(irreps, settings.fc_neurons, name="message")(
-                aligned, context
-            )
+        queries = (self._queries(inputs, context),) if is_dot_product else ()
+        logits, values = map_edge_blocks(
+            _send,
+            self._message_class()(irreps, settings.fc_neurons, name="message"),
+            (self._merge_ends(inputs, context), context.frames, *queries),
+            settings.edge_block_size,
+        )
 
         logits = logits.astype(jnp.promote_types(dtype, jnp.float32))
-        totals = attend(logits, values, irreps.values, context.edges, num_nodes, self._keep(logits))
+        keep = self._keep(logits, context.edges.axis)
+        totals = attend(logits, values, irreps.values, context.edges, num_nodes, keep)
         if settings.rescale_degree:
             totals = _rescale(
                 totals, context, num_nodes, DOT_PRODUCT_DEGREE if is_dot_product else 1.0
@@ -110,6 +107,11 @@ class GraphAttention(nn.Module):
             )
         return output
 
+    def _message_class(self) -> type[Message]:
+        if self.settings.attention == "dot_product":
+            return DotProductMessage
+        return NonlinearMessage if self.settings.nonlinear_message else LinearMessage
+
     def _message_irreps(self) -> MessageIrreps:
         settings = self.settings
         alive = {str(ir) for _, ir in e3nn.Irreps(self.irreps_out)}
@@ -120,38 +122,58 @@ class GraphAttention(nn.Module):
             message, settings.irreps_sh, settings.irreps_head, settings.num_heads, frozenset(alive)
         )
 
-    def _merge_ends(self, features: AliveFeatures, context: GraphContext) -> AlignedFeatures:
-        """Sums projections of both ends of each edge, in the frame of the edge (step 1)."""
+    def _merge_ends(self, features: AliveFeatures, context: GraphContext) -> jax.Array:
+        """Sums projections of both ends of each edge (step 1): components side by side, `[E, C]`.
+
+        The sum is taken in at least float32, and so are the sums over edges that are its derivative
+        by what the nodes hold.
+        """
         message = self.settings.irreps_pre_attn or self.irreps_in
         source = EquivariantLinear(self.irreps_in, message, name="source")(features)
         target = EquivariantLinear(self.irreps_in, message, use_bias=False, name="target")(features)
-        at_edges = gather_to_edges(concatenate_components(alive(source)), context.edges.senders)
-        at_edges += gather_to_edges(concatenate_components(alive(target)), context.edges.receivers)
-        irreps = e3nn.Irreps(message)
-        return align(split_components(at_edges, irreps), irreps, context.matrices)
+        at_edges = gather_to_edges(_in_one_row(source), context.edges.senders)
+        at_edges += gather_to_edges(_in_one_row(target), context.edges.receivers)
+        return at_edges.astype(features[0].dtype)
 
-    def _queries(self, features: AliveFeatures, context: GraphContext) -> AliveFeatures:
-        """Scaled queries of the receivers, at the edges (section 6.2)."""
+    def _queries(self, features: AliveFeatures, context: GraphContext) -> jax.Array:
+        """Scaled queries of the receivers (section 6.2): components side by side, `[E, C]`."""
         settings = self.settings
         irreps = repeat_irreps(settings.irreps_head, settings.num_heads)
         queries = EquivariantLinear(self.irreps_in, str(irreps), name="query")(features)
         queries = library_order_to_heads(queries, irreps)
         queries = scale_queries(queries, irreps, e3nn.Irreps(settings.irreps_head).num_irreps)
-        at_edges = gather_to_edges(concatenate_components(alive(queries)), context.edges.receivers)
-        return split_components(at_edges, irreps)
+        at_edges = gather_to_edges(_in_one_row(queries), context.edges.receivers)
+        return at_edges.astype(features[0].dtype)
 
-    def _keep(self, logits: jax.Array) -> jax.Array | None:
-        """Dropout factors of the attention weights."""
+    def _keep(self, logits: jax.Array, axis: str | None) -> jax.Array | None:
+        """Dropout factors of the attention weights: those of all edges, if they are divided."""
         rate = self.settings.alpha_drop
         if self.deterministic or not rate:
             return None
-        return keep_factors(self.make_rng("dropout"), rate, logits.shape, logits.dtype)
+        shape = (num_parts(axis) * logits.shape[0], logits.shape[1])
+        return own_part(keep_factors(self.make_rng("dropout"), rate, shape, logits.dtype), axis)
+
+
+def _send(
+    message: Message, edges: tuple[jax.Array, EdgeFrames, *tuple[jax.Array, ...]]
+) -> tuple[jax.Array, Features]:
+    """Logits and values of edges: both ends merged, what else is known, and their queries."""
+    merged, frames, *queries = edges
+    irreps, values = e3nn.Irreps(message.irreps.message), message.irreps.values
+    aligned = align(split_components(merged, irreps), irreps, frames.matrices)
+    return message(aligned, frames, *(split_components(query, values) for query in queries))
+
+
+def _in_one_row(features: Features) -> jax.Array:
+    """All components of each node side by side, in at least float32."""
+    row = concatenate_components(alive(features))
+    return row.astype(jnp.promote_types(row.dtype, jnp.float32))
 
 
 def _rescale(features: Features, context: GraphContext, num_nodes: int, average: float) -> Features:
     """Multiplies by the number of neighbors over `average`."""
     edges = context.edges
     dtype = next(x.dtype for x in features if x is not None)
-    degree = sum_to_nodes(edges.strength(dtype), edges.receivers, num_nodes) / average
-    degree = degree[:, None, None]
+    degree = sum_to_nodes(edges.strength(dtype), edges.receivers, num_nodes, edges.axis)
+    degree = (degree / average)[:, None, None]
     return tuple(None if x is None else x * degree for x in features)

@@ -95,7 +95,8 @@ def _pool_harmonics(
     features = jnp.concatenate([hidden, jnp.ones_like(hidden[:, :1])], axis=-1) * weight[:, None]
     ones = jnp.ones((hidden.shape[0], 1), hidden.dtype)
     harmonics = jnp.concatenate([ones, *aligned_harmonics(context.matrices)], axis=-1)
-    summed = sum_to_nodes(harmonics[:, :, None] * features[:, None, :], edges.receivers, num_nodes)
+    products = harmonics[:, :, None] * features[:, None, :]
+    summed = sum_to_nodes(products, edges.receivers, num_nodes, edges.axis)
     pooled = {
         degree: summed[:, degree**2 : (degree + 1) ** 2]
         for degree in range(len(context.matrices) + 1)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import e3nn_jax as e3nn
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from equiformer_jax.nn.context import GraphContext
+from equiformer_jax.nn.context import EdgeFrames
 from equiformer_jax.nn.linear import LinearWeights
 from equiformer_jax.nn.radial import RadialNetwork
 from equiformer_jax.ops.activations import gate_factors
@@ -86,16 +87,14 @@ class NonlinearMessage(nn.Module):
     fc_neurons: tuple[int, ...]
 
     @nn.compact
-    def __call__(
-        self, aligned: AlignedFeatures, context: GraphContext
-    ) -> tuple[jax.Array, Features]:
+    def __call__(self, aligned: AlignedFeatures, frames: EdgeFrames) -> tuple[jax.Array, Features]:
         """Maps aligned features of `irreps.message` to logits and values."""
-        hidden, scores = self._first_product(aligned, context)
+        hidden, scores = self._first_product(aligned, frames)
         logits = _MlpLogits(self.irreps.num_heads, name="logits")(scores)
-        return logits, self._second_product(hidden, context)
+        return logits, self._second_product(hidden, frames)
 
     def _first_product(
-        self, aligned: AlignedFeatures, context: GraphContext
+        self, aligned: AlignedFeatures, frames: EdgeFrames
     ) -> tuple[AlignedFeatures, jax.Array]:
         irreps, dtype = self.irreps, aligned[0].dtype
         message = e3nn.Irreps(irreps.message)
@@ -111,7 +110,7 @@ class NonlinearMessage(nn.Module):
         kernels = _kernels_of_product(to_gate, gate_input(message), paths, dtype)
         score_kernel = alive_segment(to_scores.kernels, 0).astype(dtype)
         kernels[0] = jnp.concatenate([alive_segment(kernels, 0), score_kernel], axis=1)
-        weights = _radial_weights(self.fc_neurons, paths, context, dtype)
+        weights = _radial_weights(self.fc_neurons, paths, frames, dtype)
         product = list(depthwise_linear(aligned, weights, kernels, paths))
 
         bias = jnp.concatenate([to_gate.scalar_bias, to_scores.scalar_bias])
@@ -122,7 +121,7 @@ class NonlinearMessage(nn.Module):
         segments = alive(select_segments(product, paths.irreps_out, message))
         return gate_orders(segments, message, gates), scalars[:, 0, num_scalars + num_gates :]
 
-    def _second_product(self, hidden: AlignedFeatures, context: GraphContext) -> Features:
+    def _second_product(self, hidden: AlignedFeatures, frames: EdgeFrames) -> Features:
         irreps, dtype = self.irreps, hidden[0].dtype
         paths = depthwise_paths(irreps.message, irreps.sh, str(irreps.values))
         weight = self.param(
@@ -134,7 +133,7 @@ class NonlinearMessage(nn.Module):
         segments = list(select_segments(product, paths.irreps_out, irreps.values))
         if segments[0] is not None:
             segments[0] = (segments[0][0] + to_values.scalar_bias.astype(dtype),)
-        return unalign(segments, irreps.values, context.matrices)
+        return unalign(segments, irreps.values, frames.matrices)
 
 
 class LinearMessage(nn.Module):
@@ -149,18 +148,16 @@ class LinearMessage(nn.Module):
     fc_neurons: tuple[int, ...]
 
     @nn.compact
-    def __call__(
-        self, aligned: AlignedFeatures, context: GraphContext
-    ) -> tuple[jax.Array, Features]:
+    def __call__(self, aligned: AlignedFeatures, frames: EdgeFrames) -> tuple[jax.Array, Features]:
         """Maps aligned features of `irreps.message` to logits and values."""
         irreps = self.irreps
         outputs = (e3nn.Irreps(f"{irreps.num_scores}x0e") + irreps.values).simplify()
-        segments, bias = _product_and_linear(self, aligned, context, outputs, irreps.alive | {"0e"})
+        segments, bias = _product_and_linear(self, aligned, frames, outputs, irreps.alive | {"0e"})
         scalars = alive_segment(segments, 0)[0] + bias
         scores, values = jnp.split(split_heads(scalars[:, 0], irreps.num_heads), 2, axis=-1)
         segments[0] = (values.reshape(*scalars.shape[:-1], -1),) if "0e" in irreps.alive else None
         logits = _MlpLogits(irreps.num_heads, name="logits")(scores.reshape(scalars.shape[0], -1))
-        return logits, unalign(segments, irreps.values, context.matrices)
+        return logits, unalign(segments, irreps.values, frames.matrices)
 
 
 class DotProductMessage(nn.Module):
@@ -176,7 +173,7 @@ class DotProductMessage(nn.Module):
 
     @nn.compact
     def __call__(
-        self, aligned: AlignedFeatures, context: GraphContext, queries: AliveFeatures
+        self, aligned: AlignedFeatures, frames: EdgeFrames, queries: AliveFeatures
     ) -> tuple[jax.Array, Features]:
         """Maps aligned features of `irreps.message` and queries at the edges to logits and values.
 
@@ -184,9 +181,9 @@ class DotProductMessage(nn.Module):
         """
         irreps = self.irreps
         outputs = repeat_irreps(irreps.values, 2)
-        segments, bias = _product_and_linear(self, aligned, context, outputs)
+        segments, bias = _product_and_linear(self, aligned, frames, outputs)
         segments[0] = (alive_segment(segments, 0)[0] + bias,)
-        both = library_order_to_heads(unalign(segments, outputs, context.matrices), outputs)
+        both = library_order_to_heads(unalign(segments, outputs, frames.matrices), outputs)
         keys, values = zip(*(jnp.split(x, 2, axis=-1) for x in alive(both)), strict=True)
         logits = dot_product_logits(
             [split_heads(q, irreps.num_heads) for q in queries],
@@ -196,6 +193,9 @@ class DotProductMessage(nn.Module):
         return logits, tuple(
             x if ir.l in degrees else None for x, (_, ir) in zip(values, irreps.values, strict=True)
         )
+
+
+Message: TypeAlias = NonlinearMessage | LinearMessage | DotProductMessage
 
 
 class _MlpLogits(nn.Module):
@@ -217,7 +217,7 @@ class _MlpLogits(nn.Module):
 def _product_and_linear(
     module: LinearMessage | DotProductMessage,
     aligned: AlignedFeatures,
-    context: GraphContext,
+    frames: EdgeFrames,
     outputs: e3nn.Irreps,
     alive: frozenset[str] | None = None,
 ) -> tuple[list[Sequence[jax.Array] | None], jax.Array]:
@@ -228,7 +228,7 @@ def _product_and_linear(
     """
     irreps, dtype = module.irreps, aligned[0].dtype
     paths = depthwise_paths(irreps.message, irreps.sh, str(outputs))
-    weights = _radial_weights(module.fc_neurons, paths, context, dtype)
+    weights = _radial_weights(module.fc_neurons, paths, frames, dtype)
     linear = LinearWeights(str(paths.irreps_out), str(outputs), name="message_linear")()
     kernels = _kernels_of_product(linear, outputs, paths, dtype, alive)
     product = depthwise_linear(aligned, weights, kernels, paths)
@@ -237,10 +237,10 @@ def _product_and_linear(
 
 
 def _radial_weights(
-    fc_neurons: tuple[int, ...], paths: DepthwisePaths, context: GraphContext, dtype: jnp.dtype
+    fc_neurons: tuple[int, ...], paths: DepthwisePaths, frames: EdgeFrames, dtype: jnp.dtype
 ) -> jax.Array:
     network = RadialNetwork(fc_neurons, paths.weight_numel, name="radial")
-    return network(context.scalars.astype(dtype)).per_edge()
+    return network(frames.scalars.astype(dtype)).per_edge()
 
 
 def _kernels_of_product(

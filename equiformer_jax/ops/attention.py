@@ -6,10 +6,10 @@ divided at the nodes, which is the same sum with one pass over the edges less.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import e3nn_jax as e3nn
 import jax
@@ -20,7 +20,13 @@ from equiformer_jax.ops.irreps import Features, concatenate_components, split_co
 from equiformer_jax.ops.segment import gather_to_edges, max_to_nodes, sum_to_nodes
 
 
-class EdgeList(NamedTuple):
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("senders", "receivers", "valid", "log_envelope"),
+    meta_fields=("axis",),
+)
+@dataclasses.dataclass(frozen=True)
+class EdgeList:
     """What attention needs to know about `E` edges besides features.
 
     Attributes:
@@ -29,12 +35,15 @@ class EdgeList(NamedTuple):
       valid: `[E]` bool; an edge that is not valid sends nothing.
       log_envelope: `[E]` logarithms of factors that vanish at the cutoff; `None` in the published
         model.
+      axis: the mesh axis over which the edges are divided (`ops.segment`); these are the ones of
+        one device then. `None`: these are all.
     """
 
     senders: jax.Array
     receivers: jax.Array
     valid: jax.Array
     log_envelope: jax.Array | None
+    axis: str | None = None
 
     def strength(self, dtype: jnp.dtype) -> jax.Array:
         """How much each edge counts as a neighbor, `[E]`: 1, or its envelope, or 0 if not valid."""
@@ -116,6 +125,7 @@ def attend(
         jnp.concatenate([concatenate_components(scaled), weights], axis=-1),
         edges.receivers,
         num_nodes,
+        edges.axis,
     )
     # Without edges the sum is 0, and derivatives of 1 / 1e-16 overflow: divide by 1 instead.
     denominator = summed[:, -heads:]
@@ -135,7 +145,7 @@ def _unnormalized_weights(logits: jax.Array, edges: EdgeList, num_nodes: int) ->
     if edges.log_envelope is not None:
         logits = logits + edges.log_envelope[:, None]
     masked = jax.lax.stop_gradient(jnp.where(mask, logits, -jnp.inf))
-    highest = max_to_nodes(masked, edges.receivers, num_nodes)
+    highest = max_to_nodes(masked, edges.receivers, num_nodes, edges.axis)
     highest = jnp.where(jnp.isneginf(highest), 0, highest)
     shifted = logits - gather_to_edges(highest, edges.receivers)
     return jnp.where(mask, jnp.exp(jnp.where(mask, shifted, 0)), 0)

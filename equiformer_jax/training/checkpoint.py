@@ -12,11 +12,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
+from equiformer_jax.data.processes import decided_by_first, is_first_process
 from equiformer_jax.training.errors import (
     CheckpointDamagedError,
-    CheckpointFormatError,
     CheckpointMismatchError,
     MissingAverageError,
     WorkdirError,
@@ -31,7 +30,7 @@ from equiformer_jax.training.integrity import (
     CheckpointFiles,
     first_line,
 )
-from equiformer_jax.training.retention import Retention
+from equiformer_jax.training.retention import Retention, read_losses
 from equiformer_jax.training.run_record import SELECTION_METRIC, RunRecord, read_record
 from equiformer_jax.training.state import Params, TrainState
 
@@ -48,6 +47,9 @@ class Checkpoints:
     soon as a checkpoint is complete, the digests of its files are written beside it, so that
     whatever happens to them later is found: `newest_good` looks for it, and nothing damaged is
     ever restored. One program at a time may save here; others may read at the same time.
+
+    The processes of a run on several hosts open, save and restore together, in one directory that
+    all of them see. The first process judges what is damaged and what is the best, for all.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class Checkpoints:
             RECORD_ITEM: ocp.args.JsonSave(dataclasses.asdict(record)),
         }
         try:
-            if jax.process_index() == 0:
+            if is_first_process():
                 self._files.forget(record.step)  # digests of one that somebody has removed
             self._manager.save(record.step, args=ocp.args.Composite(**items), force=True)
         except (OSError, RuntimeError, ValueError) as error:
@@ -255,29 +257,27 @@ class Checkpoints:
           WorkdirError: this user may not read a file, or not move a damaged checkpoint.
         """
         self.wait()
-        if jax.process_index() == 0:
-            self._files.remove_leftovers()
-            self._files.set_damaged_aside(self._say)
-        multihost_utils.sync_global_devices("equiformer_jax: damaged checkpoints set aside")
+        decided_by_first(self._set_damaged_aside)
         self._manager.reload()
         self._read_losses()
-        return self.latest_step
+        return decided_by_first(lambda: self.latest_step)
+
+    def _set_damaged_aside(self) -> None:
+        self._files.remove_leftovers()
+        self._files.set_damaged_aside(self._say)
 
     def _seal(self, step: int) -> None:
         """Waits for a save and writes its digests; runs in a thread of its own."""
         self._manager.wait_until_finished()
-        if jax.process_index() == 0:
+        if is_first_process():
             self._files.seal(step)
 
     def _read_losses(self) -> None:
-        self._retention.losses.clear()
-        for step in self._manager.all_steps():
-            # What is wrong with a record is told where the checkpoint is used.
-            with contextlib.suppress(CheckpointFormatError, CheckpointDamagedError):
-                self._retention.note(self.read_record(step))
+        steps = self._manager.all_steps()
+        self._retention.losses = decided_by_first(lambda: read_losses(steps, self.read_record))
 
     def _restore(self, step: int, templates: Mapping[str, Any]) -> Mapping[str, Any]:
-        self.check_files(step)
+        decided_by_first(lambda: self.check_files(step))
         if AVERAGE_ITEM in templates and not (self.path(step) / AVERAGE_ITEM).is_dir():
             raise MissingAverageError(
                 f"{self.path(step)} has no average of the parameters; its run keeps none"

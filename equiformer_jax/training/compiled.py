@@ -45,7 +45,7 @@ class CompiledPerShape:
         if shape not in self._programs:
             self._programs[shape] = self._compile(arguments)
         result = self._programs[shape](*arguments)
-        if _must_run_alone():
+        if must_run_alone():
             jax.block_until_ready(result)
         return result
 
@@ -59,7 +59,7 @@ class CompiledPerShape:
         return program
 
 
-def _must_run_alone() -> bool:
+def must_run_alone() -> bool:
     """Whether the next program may only be queued when this one has finished.
 
     Virtual CPU devices wait for each other on the threads that do the work; with several programs

@@ -7,6 +7,7 @@ from ml_collections import config_dict
 from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.training import recipe
 from equiformer_jax.training.configuration import model_from_settings
+from equiformer_jax.training.mesh_settings import MeshSettings
 from equiformer_jax.training.objectives import (
     DenoisingObjective,
     Objective,
@@ -33,7 +34,7 @@ def check_configuration(config: config_dict.ConfigDict) -> None:
     """Builds all that can be built without data, to refuse what cannot be at once.
 
     Args:
-      config: of a run, with the parts `PARTS` and perhaps an `augmentation`.
+      config: of a run, with the parts `PARTS` and perhaps an `augmentation` and a `mesh`.
 
     Raises:
       ValueError: a part is missing or does not fit; names the field.
@@ -44,6 +45,7 @@ def check_configuration(config: config_dict.ConfigDict) -> None:
     if config.seed < 0:
         raise ValueError(f"config.seed={config.seed}; expected at least 0")
     _check_training(config.training)
+    MeshSettings.from_settings(config.get("mesh"))
     augmentation = recipe.build_augmentation(config.get("augmentation"))
     # One step an epoch: how many there are depends on the data, what fits does not.
     length = recipe.RunLength(config.training.num_epochs, 1)

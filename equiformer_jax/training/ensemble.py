@@ -118,6 +118,7 @@ def make_ensemble_train_step(
     accumulate: int = 1,
     average: ParameterAverage | None = None,
     skip_nonfinite: bool = False,
+    shard_optimizer: bool = False,
 ) -> TrainStep:
     """Builds the jitted training step of all members.
 
@@ -132,6 +133,7 @@ def make_ensemble_train_step(
       accumulate: as in `make_train_step`.
       average: as in `make_train_step`.
       skip_nonfinite: as in `make_train_step`.
+      shard_optimizer: as in `make_train_step`.
 
     Returns:
       `step(state, graph) -> (state, means)` for a state of `ensemble_state`; the graph is that of
@@ -145,10 +147,11 @@ def make_ensemble_train_step(
         accumulate=accumulate,
         average=average,
         skip_nonfinite=skip_nonfinite,
+        shard_optimizer=shard_optimizer,
     )
 
     def step_of_all(state: TrainState, graph: jraph.GraphsTuple) -> tuple[TrainState, Means]:
         state, means = jax.vmap(step, in_axes=(_AXES, None), out_axes=(_AXES, 0))(state, graph)
         return state, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), means)
 
-    return compile_train_step(step_of_all, mesh)
+    return compile_train_step(step_of_all, mesh, shard_optimizer, has_members=True)

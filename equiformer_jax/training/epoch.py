@@ -12,10 +12,11 @@ import jax
 from equiformer_jax.data.pipeline import Position
 from equiformer_jax.training.checkpoint import Checkpoints
 from equiformer_jax.training.errors import TrainingDivergedError
-from equiformer_jax.training.interruption import Interruption
-from equiformer_jax.training.metrics import MetricsFile, Record, average
+from equiformer_jax.training.metrics import Record, average
 from equiformer_jax.training.progress import say, step_line
 from equiformer_jax.training.run import Run
+from equiformer_jax.training.run_log import RunLog
+from equiformer_jax.training.shared_wish import SharedWish
 from equiformer_jax.training.state import TrainState
 from equiformer_jax.training.step import Means
 
@@ -41,8 +42,8 @@ def train_one_epoch(
     state: TrainState,
     position: Position,
     checkpoints: Checkpoints,
-    log: MetricsFile,
-    interruption: Interruption,
+    log: RunLog,
+    wish: SharedWish,
 ) -> EpochResult:
     """Takes the steps of one epoch, or those that are left of it.
 
@@ -52,7 +53,7 @@ def train_one_epoch(
       position: the first batch to take.
       checkpoints: to name the last good one if the training diverges.
       log: takes the records inside the epoch, where the configuration asks for them.
-      interruption: ends the epoch after the current step once it is requested.
+      wish: ends the epoch in the middle.
 
     Raises:
       TrainingDivergedError: the loss is not finite; names the step, the structures of its batch and
@@ -66,7 +67,7 @@ def train_one_epoch(
             state, means = run.train_step(state, run.place(batch))
             steps.pending.append(means)
             done = batches.position.step
-            if interruption.requested:
+            if wish.after_step():
                 break
             if done % interval == 0 and done < run.length.steps_per_epoch:
                 record = _record(run, "steps", position.epoch, done, steps.fetch(), window.seconds)

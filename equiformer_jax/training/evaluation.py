@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 
 from equiformer_jax.data.graph_store import GraphStore
 from equiformer_jax.data.pipeline import DeviceBatch
+from equiformer_jax.data.processes import exchange
 from equiformer_jax.data.structures import StructureSequence
 from equiformer_jax.training.metrics import average
-from equiformer_jax.training.sharding import place_batch
+from equiformer_jax.training.sharding import fetch_own_parts, place_batch
 from equiformer_jax.training.state import Params
 from equiformer_jax.training.step import EvaluationStep
 from equiformer_jax.training.workdir import write_json_atomically
@@ -102,7 +103,7 @@ def evaluate_split(
     label: str = "energy",
     unit: str = "eV",
 ) -> Evaluation:
-    """Predicts a whole split and compares.
+    """Predicts a whole split and compares; all processes of a run together, for each of them.
 
     Args:
       step: from `step.make_evaluation_step`.
@@ -120,7 +121,8 @@ def evaluate_split(
     for batch in batches:
         mean, predictions = step(params, place_batch(batch.graph, mesh))
         means.append(mean)
-        found.add(batch, jax.device_get(predictions))
+        found.add(batch, jax.tree.map(fetch_own_parts, predictions))
+    found.share()
     forces = store.arrays.get("nodes.forces")
     has_forces = found.forces is not None and forces is not None
     return Evaluation(
@@ -143,14 +145,31 @@ class _Found:
         self._ends = np.cumsum(num_atoms)
         self.energies = np.full(len(self._ends), np.nan)
         self.forces: np.ndarray | None = None
+        self._own: list[np.ndarray] = []
 
     def add(self, batch: DeviceBatch, predictions: dict[str, np.ndarray]) -> None:
         """Takes the predictions of a batch, each with a leading device axis."""
+        self._own += batch.indices
         for device, indices in enumerate(batch.indices):
             graph: jraph.GraphsTuple = jax.tree.map(lambda leaf, d=device: leaf[d], batch.graph)
             self.energies[indices] = predictions["energy"][device, : len(indices)]
             if "forces" in predictions:
                 self._add_forces(indices, graph.n_node, predictions["forces"][device])
+
+    def share(self) -> None:
+        """Adds what the other processes have found, each for its parts of the batches."""
+        own = np.concatenate(self._own)
+        forces = None if self.forces is None else self.forces[self._atoms_of(own)]
+        for indices, energies, theirs in exchange((own, self.energies[own], forces)):
+            self.energies[indices] = energies
+            if self.forces is not None and theirs is not None:
+                self.forces[self._atoms_of(indices)] = theirs
+
+    def _atoms_of(self, indices: np.ndarray) -> np.ndarray:
+        """The rows of the atoms of some structures."""
+        firsts = np.concatenate([[0], self._ends[:-1]])[indices]
+        rows = [np.arange(*ends) for ends in zip(firsts, self._ends[indices], strict=True)]
+        return np.concatenate([np.empty(0, np.int64), *rows])
 
     def _add_forces(self, indices: np.ndarray, n_node: np.ndarray, forces: np.ndarray) -> None:
         if self.forces is None:

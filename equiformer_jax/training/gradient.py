@@ -8,16 +8,30 @@ device with the whole batch, however the graphs and the padding are dealt out.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jraph
 from jax.sharding import Mesh
 
+from equiformer_jax.ops.segment import mean_over_parts
+from equiformer_jax.training.edge_parts import (
+    batch_specs,
+    edge_axis_of,
+    with_divisible_edges,
+)
 from equiformer_jax.training.objectives import Mean, Objective, weighted_loss
 from equiformer_jax.training.prediction import Predict
-from equiformer_jax.training.sharding import DATA_AXIS, EVERYWHERE, SPLIT, Tree
+from equiformer_jax.training.sharding import (
+    DATA_AXIS,
+    EVERYWHERE,
+    Tree,
+    divided_axis,
+    divided_spec,
+)
 from equiformer_jax.training.state import Params
 
 Means = dict[str, Mean]
@@ -26,16 +40,20 @@ Counts = Mapping[str, jax.Array]
 Gradient = Callable[[Params, jax.Array, jax.Array, jraph.GraphsTuple], tuple[Params, Means]]
 
 
-def make_gradient(predict: Predict, objective: Objective, mesh: Mesh, accumulate: int) -> Gradient:
+def make_gradient(
+    predict: Predict, objective: Objective, mesh: Mesh, accumulate: int, divided: bool = False
+) -> Gradient:
     """Builds the gradient of the loss of a whole batch.
 
     Args:
-      predict: the model.
+      predict: the model, made for the edge axis of the mesh if that divides edges.
       objective: what to minimize and what to report.
       mesh: devices that share a batch.
       accumulate: micro-batches that make up a batch. With 1 the arrays of a batch have a leading
         device axis; with more a second axis of this length follows, and micro-batches run one after
         another in the memory of one of them.
+      divided: leave each device with its slice of the gradient (`sharding.divided_spec`) instead of
+        giving all of it to all.
 
     Returns:
       `gradient(params, key, step, graph) -> (gradient, means)`, for use inside `jit`; the means are
@@ -54,17 +72,30 @@ def make_gradient(predict: Predict, objective: Objective, mesh: Mesh, accumulate
     ) -> tuple[Params, Means]:
         _check_axes(graph, accumulate)
         key = jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS))
-        return _over_devices(compute(params, key, step, without_device_axis(graph)))
+        gradient, means = compute(params, key, step, without_device_axis(graph))
+        gradient = mean_over_parts(gradient, edge_axis_of(mesh))
+        add_up = functools.partial(_own_slice_over_devices, mesh=mesh) if divided else _over_devices
+        return jax.tree.map(add_up, gradient), _over_devices(means)
 
-    # Varying-axes checks are off: the model's own scans start from constants, which would all have
-    # to be marked as varying. The sums over devices above are therefore written out.
-    return jax.shard_map(
-        local_gradient,
-        mesh=mesh,
-        in_specs=(EVERYWHERE, EVERYWHERE, EVERYWHERE, SPLIT),
-        out_specs=EVERYWHERE,
-        check_vma=False,
-    )
+    def gradient(
+        params: Params, key: jax.Array, step: jax.Array, graph: jraph.GraphsTuple
+    ) -> tuple[Params, Means]:
+        graph = with_divisible_edges(graph, mesh)
+        specs: Any = EVERYWHERE
+        if divided:
+            specs = jax.tree.map(lambda leaf: divided_spec(leaf.shape, mesh), params)
+        # Varying-axes checks are off: the model's own scans start from constants, which would all
+        # have to be marked as varying. The sums over devices above are therefore written out.
+        over_devices = jax.shard_map(
+            local_gradient,
+            mesh=mesh,
+            in_specs=(EVERYWHERE, EVERYWHERE, EVERYWHERE, batch_specs(mesh, accumulate)),
+            out_specs=(specs, EVERYWHERE),
+            check_vma=False,
+        )
+        return over_devices(params, key, step, graph)
+
+    return gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +172,14 @@ def _counts_of(terms: Means) -> Counts:
 
 def _over_devices(tree: Tree) -> Tree:
     return jax.lax.psum(tree, DATA_AXIS)
+
+
+def _own_slice_over_devices(leaf: jax.Array, mesh: Mesh) -> jax.Array:
+    """The sum over devices, of which each keeps its slice where the array is divided."""
+    axis = divided_axis(leaf.shape, mesh)
+    if axis is None:
+        return _over_devices(leaf)
+    return jax.lax.psum_scatter(leaf, DATA_AXIS, scatter_dimension=axis, tiled=True)
 
 
 def _over_leading_axis(tree: Tree) -> Tree:

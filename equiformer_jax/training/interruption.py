@@ -9,6 +9,8 @@ import threading
 import types
 from typing import Any
 
+import jax
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -24,7 +26,7 @@ class Interruption:
     The second signal acts as it did before the `with` block, for whoever will not wait; so does
     every signal after it. A signal that was ignored before, as that of Ctrl-C in a background job,
     stays ignored. Only the main thread of a program receives signals: elsewhere nothing is ever
-    requested. Each host of a run sees the signals sent to itself, not those of the other hosts.
+    requested. Each process sees the signals that it gets itself (`shared_wish.SharedWish`).
 
     Attributes:
       requested: whether a signal has come.
@@ -33,6 +35,8 @@ class Interruption:
     def __init__(self) -> None:
         self.requested = False
         self._handlers: dict[signal.Signals, Any] = {}
+        # Not asked for when a signal comes: jax may be in the middle of something.
+        self._who = f"process {jax.process_index()}: " if jax.process_count() > 1 else ""
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -52,7 +56,7 @@ class Interruption:
         self._restore()
         # Not print: the signal may have come in the middle of one.
         name = signal.Signals(number).name
-        text = f"{name}: stopping after this step; once more to stop without saving\n"
+        text = f"{self._who}{name}: stopping after this step; once more to stop without saving\n"
         with contextlib.suppress(OSError):  # nobody reads it any more
             os.write(2, text.encode())
 

@@ -27,7 +27,12 @@ class Predict(Protocol):
         ...
 
 
-def make_predict(model: Equiformer, needs_forces: bool, needs_stress: bool = False) -> Predict:
+def make_predict(
+    model: Equiformer,
+    needs_forces: bool,
+    needs_stress: bool = False,
+    edge_axis: str | None = None,
+) -> Predict:
     """The model as a function of its parameters.
 
     Args:
@@ -35,11 +40,15 @@ def make_predict(model: Equiformer, needs_forces: bool, needs_stress: bool = Fal
       needs_forces: whether to differentiate the energy by the positions.
       needs_stress: whether to differentiate it by a strain of positions and cell too, which gives
         forces and stress; batches then need cells.
+      edge_axis: the mesh axis over which the edges of a batch are divided
+        (`edge_parts.edge_axis_of`); the function is for use inside `shard_map` then.
 
     Returns:
       The function. Of a model with a denoising head it gives `denoising [N, 3]` only for batches
       with a `noise_mask` (SPEC §9).
     """
+    if edge_axis is not None:
+        model = model.clone(edge_axis=edge_axis)
 
     def predict(
         params: Params, graph: jraph.GraphsTuple, dropout_key: jax.Array | None
@@ -55,7 +64,7 @@ def make_predict(model: Equiformer, needs_forces: bool, needs_stress: bool = Fal
             return found
 
         if needs_forces or needs_stress:
-            return with_derivatives(outputs, graph, needs_stress)
+            return with_derivatives(outputs, graph, needs_stress, edge_axis)
         return outputs(graph)
 
     return predict

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from equiformer_jax.training.errors import CheckpointDamagedError, CheckpointFormatError
 from equiformer_jax.training.run_record import RunRecord
 
 
@@ -46,3 +48,18 @@ class Retention(PreservationPolicy):
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = {*sorted(steps)[-self._keep_latest :], self.best_of(steps)}
         return [step in kept for step in steps]
+
+
+def read_losses(steps: Iterable[int], read: Callable[[int], RunRecord]) -> dict[int, float]:
+    """Validation losses of checkpoints by step, of those that have one.
+
+    Args:
+      steps: the checkpoints.
+      read: gives the record of one of them.
+    """
+    retention = Retention(keep_latest=1)
+    for step in steps:
+        # What is wrong with a record is told where the checkpoint is used.
+        with contextlib.suppress(CheckpointFormatError, CheckpointDamagedError):
+            retention.note(read(step))
+    return retention.losses

@@ -18,6 +18,7 @@ from equiformer_jax.training import recipe
 from equiformer_jax.training.averages import ParameterAverage
 from equiformer_jax.training.compiled import CompiledPerShape
 from equiformer_jax.training.configuration import model_from_settings
+from equiformer_jax.training.edge_parts import edge_axis_of
 from equiformer_jax.training.ensemble import (
     ensemble_state,
     init_members,
@@ -25,6 +26,7 @@ from equiformer_jax.training.ensemble import (
     make_ensemble_train_step,
 )
 from equiformer_jax.training.evaluation import Evaluation, evaluate_split
+from equiformer_jax.training.mesh_settings import MeshSettings
 from equiformer_jax.training.run_data import RunData
 from equiformer_jax.training.sharding import (
     Tree,
@@ -32,7 +34,12 @@ from equiformer_jax.training.sharding import (
     place_batch,
     replicated_sharding,
 )
-from equiformer_jax.training.state import Params, TrainState, create_train_state
+from equiformer_jax.training.state import (
+    Params,
+    TrainState,
+    create_train_state,
+    state_sharding,
+)
 from equiformer_jax.training.step import make_evaluation_step, make_predict, make_train_step
 
 Say = Callable[[str], None]
@@ -43,7 +50,7 @@ class Run:
 
     Attributes:
       config: the configuration.
-      mesh: all devices.
+      mesh: all devices, of all hosts.
       model: the `Equiformer`.
       data: structures, graphs and batches.
       length: epochs and steps; 0 steps an epoch where there is no training split.
@@ -71,11 +78,12 @@ class Run:
           ValueError: a part of the configuration does not fit; names the field.
         """
         self.config, self._say = config, say
-        self.mesh = make_data_mesh()
+        self._mesh_settings = MeshSettings.from_settings(config.get("mesh"))
+        self.mesh = make_data_mesh(edge_parts=self._mesh_settings.edge_parts)
         self.model = Equiformer(model_from_settings(config.model))
         augmentation = recipe.build_augmentation(config.get("augmentation"))
         self.data = RunData(
-            config, self.model.config, self.mesh.size, say, statistics, splits, augmentation
+            config, self.model.config, self.mesh, say, statistics, splits, augmentation
         )
         self.data.check_limits()
         training = config.training
@@ -87,7 +95,10 @@ class Run:
             config.objective, self.data.normalizer.scale, self.length, augmentation
         )
         self._predict = make_predict(
-            self.model, self.objective.needs_forces, self.objective.needs_stress
+            self.model,
+            self.objective.needs_forces,
+            self.objective.needs_stress,
+            edge_axis_of(self.mesh),
         )
         self.members = training.get("ensemble", 1)
         evaluated = make_ensemble_predict(self._predict) if self.members > 1 else self._predict
@@ -123,6 +134,7 @@ class Run:
             accumulate=self.config.training.accumulate,
             average=self.average,
             skip_nonfinite=self.config.training.skip_nonfinite,
+            shard_optimizer=self._mesh_settings.shard_optimizer,
         )
         return CompiledPerShape(step, "training step", self._say)
 
@@ -142,16 +154,18 @@ class Run:
     def abstract_params(self) -> Params:
         """Shapes, types and places of the parameters."""
         key = jax.random.key(0)
-        return self._placed(jax.eval_shape(self._init, key, self.data.example))
+        params = jax.eval_shape(self._init, key, self.data.example)
+        return _placed(params, jax.tree.map(lambda _: replicated_sharding(self.mesh), params))
 
     def state_of(self, params: Params) -> TrainState:
         """The state before the first step, with given parameters."""
-        create = jax.jit(self._create_state, out_shardings=replicated_sharding(self.mesh))
+        create = jax.jit(self._create_state, out_shardings=self._state_places(params))
         return create(params)
 
     def abstract_state(self) -> TrainState:
         """Shapes, types and places of the training state."""
-        return self._placed(jax.eval_shape(self._create_state, self.abstract_params()))
+        params = self.abstract_params()
+        return _placed(jax.eval_shape(self._create_state, params), self._state_places(params))
 
     def evaluate(self, params: Params, split: str) -> Evaluation:
         """Predicts a split with given parameters and compares it with its references."""
@@ -189,8 +203,16 @@ class Run:
             params, self.optimizer, key, with_average=self.average is not None
         )
 
-    def _placed(self, tree: Tree) -> Tree:
-        sharding = replicated_sharding(self.mesh)
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
-        )
+    def _state_places(self, params: Params) -> TrainState:
+        """The sharding of each array of the state."""
+        state = jax.eval_shape(self._create_state, params)
+        shard_optimizer = self._mesh_settings.shard_optimizer
+        return state_sharding(state, self.mesh, shard_optimizer, self.members > 1)
+
+
+def _placed(tree: Tree, shardings: Tree) -> Tree:
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jraph
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from equiformer_jax.data import batching
@@ -24,15 +26,21 @@ from equiformer_jax.data.pipeline import (
     HostDevices,
     TrainingBatches,
 )
+from equiformer_jax.data.processes import all_succeed, decided_by_first, require_same
 from equiformer_jax.data.statistics import DatasetStatistics, compute_statistics
 from equiformer_jax.data.structures import StructureSequence, as_sequence
 from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.training.sharding import num_data_parts, own_data_parts
 
 Say = Callable[[str], None]
 
 
 class RunData:
     """What a configuration trains on and is measured on.
+
+    Where there are several processes, they make it together: each reads some of the structures and
+    builds their graphs, and has all graphs in the end, as any of them may come up in its part of a
+    batch.
 
     Attributes:
       structures: by split.
@@ -45,7 +53,7 @@ class RunData:
         self,
         config: config_dict.ConfigDict,
         model: EquiformerConfig,
-        num_devices: int,
+        mesh: Mesh,
         say: Say,
         statistics: DatasetStatistics | None,
         splits: Sequence[str],
@@ -56,7 +64,7 @@ class RunData:
         Args:
           config: of the run.
           model: says how far neighbors are.
-          num_devices: that share a batch, of all hosts.
+          mesh: the devices that share a batch, of all hosts.
           say: prints a line.
           statistics: those saved with the run; gathered from the training split if `None`.
           splits: which splits are needed.
@@ -66,14 +74,19 @@ class RunData:
           ValueError: a part of the configuration or a record does not fit; names it.
         """
         self._config, self._model, self._say = config, model, say
-        self._num_devices, self._augmentation = num_devices, augmentation
-        found = load_dataset(config.data.name, config.data.options, config.data.limits)
+        self._mesh, self._augmentation = mesh, augmentation
+        found = all_succeed(
+            lambda: load_dataset(config.data.name, config.data.options, config.data.limits)
+        )
         self.structures = {
             split: as_sequence(found[split], f"{config.data.name}, {split}") for split in splits
         }
+        require_same(
+            {f"structures, {split}": len(found) for split, found in self.structures.items()}
+        )
         stores = {split: self._graphs(structures) for split, structures in self.structures.items()}
         if statistics is None:
-            statistics = compute_statistics(stores["train"])
+            statistics = decided_by_first(lambda: compute_statistics(stores["train"]))
         self.statistics = statistics
         self.normalizer = Normalizer.from_settings(config.normalizer, statistics)
         self.stores = {
@@ -123,7 +136,7 @@ class RunData:
             self.stores["train"],
             self.budgets,
             batch_size=self._config.training.batch_size,
-            devices=self._devices(self._num_parts),
+            devices=self._devices(self._config.training.accumulate),
             seed=self._config.seed,
             window=self._config.data.balance_window,
             augmented=self._augmented,
@@ -141,7 +154,7 @@ class RunData:
             split: EvaluationBatches(
                 self.stores[split],
                 batch_size=self._config.training.evaluation_batch_size,
-                devices=self._devices(self._num_devices),
+                devices=self._devices(),
             )
             for split in evaluated
         }
@@ -163,7 +176,7 @@ class RunData:
     @property
     def _num_parts(self) -> int:
         """Into how many parts a training batch is divided: micro-batches of all devices."""
-        return self._num_devices * self._config.training.accumulate
+        return num_data_parts(self._mesh) * self._config.training.accumulate
 
     @functools.cached_property
     def _augmented(self) -> AugmentedStructures | None:
@@ -177,13 +190,20 @@ class RunData:
             num_workers=self._config.data.workers,
         )
 
-    def _devices(self, num_parts: int) -> HostDevices:
-        return HostDevices(num_parts, jax.process_index(), jax.process_count())
+    def _devices(self, parts_of_each: int = 1) -> HostDevices:
+        """Which parts of a batch this process makes, each device's one after another."""
+        own = np.array(own_data_parts(self._mesh))[:, None] * parts_of_each
+        return HostDevices(
+            num_data_parts(self._mesh) * parts_of_each,
+            jax.process_index(),
+            jax.process_count(),
+            own_devices=tuple((own + np.arange(parts_of_each)).ravel().tolist()),
+        )
 
     def _graphs(self, structures: StructureSequence) -> GraphStore:
         """Graphs of a split, from the folder that the configuration names, if it names one."""
         reach, settings = (self._model.max_radius, self._model.max_neighbors), self._config.data
-        workers, folder = settings.workers, settings.graph_cache
-        if folder is None:
-            return build_graph_store(structures, *reach, num_workers=workers, say=self._say)
-        return cached_graph_store(structures, *reach, folder, num_workers=workers, say=self._say)
+        how: Any = {"num_workers": settings.workers, "say": self._say, "together": True}
+        if settings.graph_cache is None:
+            return build_graph_store(structures, *reach, **how)
+        return cached_graph_store(structures, *reach, settings.graph_cache, **how)

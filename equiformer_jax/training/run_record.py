@@ -21,6 +21,8 @@ FREE_FIELDS = frozenset(
     {
         "data.graph_cache",
         "data.workers",
+        "mesh.edge_parts",
+        "mesh.shard_optimizer",
         "training.evaluation_batch_size",
         "training.keep_checkpoints",
         "training.log_every_steps",

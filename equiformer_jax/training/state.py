@@ -8,6 +8,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+
+from equiformer_jax.training.sharding import divided_sharding, replicated_sharding
 
 Params = dict[str, Any]  # nested; the leaves are arrays
 
@@ -52,6 +55,30 @@ def create_train_state(
         rng=rng,
         # Buffers of its own: a step donates them, and nothing can be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if with_average else None,
+    )
+
+
+def state_sharding(
+    state: TrainState, mesh: Mesh, shard_optimizer: bool, has_members: bool = False
+) -> TrainState:
+    """Where each array of a state lies.
+
+    Args:
+      state: arrays, or anything with their shapes.
+      mesh: the devices that share a batch.
+      shard_optimizer: divide the state of the optimizer and the moving average over the devices
+        (ZeRO, https://arxiv.org/abs/1910.02054, stage 2); else every device holds all of them.
+      has_members: arrays have a leading axis of models (`ensemble.ensemble_state`).
+
+    Returns:
+      The same structure with a sharding in place of each array.
+    """
+    places = jax.tree.map(lambda _: replicated_sharding(mesh), state)
+    if not shard_optimizer:
+        return places
+    return places.replace(
+        opt_state=divided_sharding(state.opt_state, mesh, int(has_members)),
+        ema_params=divided_sharding(state.ema_params, mesh, int(has_members)),
     )
 
 

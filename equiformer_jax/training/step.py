@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from equiformer_jax.training.averages import ParameterAverage
+from equiformer_jax.training.edge_parts import batch_specs, with_divisible_edges
 from equiformer_jax.training.gradient import (
     Means,
     make_gradient,
@@ -24,10 +25,11 @@ from equiformer_jax.training.sharding import (
     DATA_AXIS,
     EVERYWHERE,
     SPLIT,
+    divided_sharding,
     replicated_sharding,
     split_sharding,
 )
-from equiformer_jax.training.state import Params, TrainState
+from equiformer_jax.training.state import Params, TrainState, state_sharding
 
 __all__ = [
     "EvaluationStep",
@@ -55,6 +57,7 @@ def make_train_step(
     accumulate: int = 1,
     average: ParameterAverage | None = None,
     skip_nonfinite: bool = False,
+    shard_optimizer: bool = False,
 ) -> TrainStep:
     """Builds the jitted training step.
 
@@ -69,6 +72,9 @@ def make_train_step(
       average: keeps this moving average in the state, which must have been created with one.
       skip_nonfinite: where the loss or the norm of the gradient is not finite, leave parameters,
         optimizer (the count of its schedule included) and average as they were.
+      shard_optimizer: the state of the optimizer and the average lie divided over the devices, as
+        `state.state_sharding` has them. Each device sums up and applies its slice of the gradient,
+        and the devices then exchange the parameters: as many bytes as exchanging the gradient.
 
     Returns:
       `step(state, graph) -> (state, means)`. The given state's buffers are reused and must not be
@@ -89,8 +95,9 @@ def make_train_step(
         accumulate=accumulate,
         average=average,
         skip_nonfinite=skip_nonfinite,
+        shard_optimizer=shard_optimizer,
     )
-    return compile_train_step(step, mesh)
+    return compile_train_step(step, mesh, shard_optimizer)
 
 
 def traceable_train_step(
@@ -102,9 +109,16 @@ def traceable_train_step(
     accumulate: int,
     average: ParameterAverage | None,
     skip_nonfinite: bool,
+    shard_optimizer: bool = False,
 ) -> TrainStep:
     """The step of `make_train_step` before `jit`; arguments as there."""
-    global_gradient = make_gradient(predict, objective, mesh, accumulate)
+    global_gradient = make_gradient(predict, objective, mesh, accumulate, shard_optimizer)
+
+    def own_slices(params: Params) -> Params:
+        """What of the parameters each device updates."""
+        if not shard_optimizer:
+            return params
+        return jax.lax.with_sharding_constraint(params, divided_sharding(params, mesh))
 
     def step(state: TrainState, graph: jraph.GraphsTuple) -> tuple[TrainState, Means]:
         _check_average(state, average)
@@ -114,8 +128,9 @@ def traceable_train_step(
         loss = _weighted_loss(means, objective, state.step)
         means |= {"loss": Mean(loss, one), "gradient_norm": Mean(optax.tree.norm(gradient), one)}
 
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = own_slices(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+        params = own_slices(optax.apply_updates(params, updates))
         ema_params = state.ema_params
         if average is not None and ema_params is not None:
             ema_params = average.update(ema_params, params, state.step)
@@ -131,12 +146,36 @@ def traceable_train_step(
     return step
 
 
-def compile_train_step(step: TrainStep, mesh: Mesh) -> TrainStep:
-    """`jit` of a step whose state lies on every device and whose batch is split over them."""
+def compile_train_step(
+    step: TrainStep, mesh: Mesh, shard_optimizer: bool = False, has_members: bool = False
+) -> TrainStep:
+    """`jit` of a step whose batch is split over the devices.
+
+    Args:
+      step: what to compile.
+      mesh: the devices.
+      shard_optimizer: the state lies as `state.state_sharding` has it, and is given so; without,
+        every device has all of it.
+      has_members: the state is that of several models (`ensemble.ensemble_state`).
+    """
+    if not shard_optimizer:
+        return jax.jit(
+            step,
+            in_shardings=(replicated_sharding(mesh), split_sharding(mesh)),
+            out_shardings=replicated_sharding(mesh),
+            donate_argnums=0,
+        )
+
+    def divided_step(state: TrainState, graph: jraph.GraphsTuple) -> tuple[TrainState, Means]:
+        new, means = step(state, graph)
+        places = state_sharding(new, mesh, shard_optimizer, has_members)
+        return jax.lax.with_sharding_constraint(new, places), means
+
+    # What a state is made of is known when the first one comes: it keeps its place.
     return jax.jit(
-        step,
-        in_shardings=(replicated_sharding(mesh), split_sharding(mesh)),
-        out_shardings=replicated_sharding(mesh),
+        divided_step,
+        in_shardings=(None, split_sharding(mesh)),
+        out_shardings=(None, replicated_sharding(mesh)),
         donate_argnums=0,
     )
 
@@ -163,13 +202,16 @@ def make_evaluation_step(predict: Predict, objective: Objective, mesh: Mesh) -> 
         stacked = jax.tree.map(lambda leaf: leaf[None], predictions)
         return jax.lax.psum(means, DATA_AXIS), stacked
 
-    evaluation = jax.shard_map(
-        local_evaluation,
-        mesh=mesh,
-        in_specs=(EVERYWHERE, SPLIT),
-        out_specs=(EVERYWHERE, SPLIT),
-        check_vma=False,
-    )
+    def evaluation(params: Params, graph: jraph.GraphsTuple) -> tuple[Means, Predictions]:
+        over_devices = jax.shard_map(
+            local_evaluation,
+            mesh=mesh,
+            in_specs=(EVERYWHERE, batch_specs(mesh)),
+            out_specs=(EVERYWHERE, SPLIT),
+            check_vma=False,
+        )
+        return over_devices(params, with_divisible_edges(graph, mesh))
+
     return jax.jit(evaluation, in_shardings=(replicated_sharding(mesh), split_sharding(mesh)))
 
 

@@ -1,30 +1,35 @@
-"""The two things that one does with a run: `train` it, and `evaluate` what it has learned."""
+"""The two things that one does with a run: `train` it, and `evaluate` what it has learned.
+
+The processes of a run on several hosts call them together, with the same arguments; the first one
+writes, and all get the results.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import config_dict
 
 from equiformer_jax.data.catalog import SPLITS
 from equiformer_jax.data.pipeline import Position
-from equiformer_jax.training.checkpoint import SELECTION_METRIC, Checkpoints, RunRecord
-from equiformer_jax.training.clock import Clock
-from equiformer_jax.training.configuration import to_plain
+from equiformer_jax.data.processes import decided_by_first, is_first_process, require_same
+from equiformer_jax.training.checkpoint import Checkpoints, RunRecord
+from equiformer_jax.training.configuration import flatten, to_plain
 from equiformer_jax.training.early_checks import check_configuration
-from equiformer_jax.training.epoch import train_one_epoch
-from equiformer_jax.training.errors import RunInterruptedError, WorkdirError
-from equiformer_jax.training.evaluation import Evaluation, evaluate_means
+from equiformer_jax.training.errors import WorkdirError
+from equiformer_jax.training.evaluation import Evaluation
 from equiformer_jax.training.initial_weights import load_initial_params
-from equiformer_jax.training.interruption import Interruption
-from equiformer_jax.training.metrics import MetricsFile, Record, format_duration
-from equiformer_jax.training.progress import describe_devices, epoch_line, say
+from equiformer_jax.training.loop import train_epochs
+from equiformer_jax.training.progress import describe_devices, say
 from equiformer_jax.training.run import Run
 from equiformer_jax.training.run_facts import RunFacts, package_version
 from equiformer_jax.training.state import Params, TrainState, count_parameters, size_in_bytes
-from equiformer_jax.training.tensorboard import ScalarWriter
 from equiformer_jax.training.workdir import (
     check_free_space,
     load_config,
@@ -59,8 +64,9 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
     check_configuration(config)
 
     # ---- Where to, and is there something to go on with?
-    workdir = prepare_workdir(workdir)
     settings = to_plain(config)
+    _require_same_program(settings)
+    workdir = prepare_workdir(workdir)
     with Checkpoints(workdir, config.training.keep_checkpoints, say) as checkpoints:
         newest = checkpoints.newest_good()
         saved = None if newest is None else checkpoints.check_configuration(newest, settings)
@@ -69,21 +75,24 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
         run = Run(config, say, statistics=saved.statistics if saved else None)
         say(f"devices: {describe_devices(run.mesh)}")
         say(_describe_data(run))
-        save_config(workdir, settings)
-        save_statistics(workdir, run.data.statistics)
+        if is_first_process():
+            save_config(workdir, settings)
+            save_statistics(workdir, run.data.statistics)
 
         # ---- Weights
         state, position = _initial_state(run, checkpoints, saved)
         facts = _facts_of(run, state)
-        facts.save(workdir)
+        if is_first_process():
+            facts.save(workdir)
         shared = f", those of {run.members} models" if run.members > 1 else ""
         say(f"model: {facts.num_parameters:,} parameters{shared}")
         # The newest ones, the best one and the one being written; some of them may be there.
         copies = 2 if saved else config.training.keep_checkpoints + 2
-        check_free_space(workdir, copies * size_in_bytes(state))
+        needed = copies * size_in_bytes(state)
+        decided_by_first(lambda: check_free_space(workdir, needed))
 
         # ---- Training
-        state = _train_epochs(run, state, position, checkpoints, workdir)
+        state = train_epochs(run, state, position, checkpoints, workdir)
         params, weights = _reported_params(run, state, checkpoints)
 
     # ---- What has been learned
@@ -112,8 +121,9 @@ def evaluate(
     if split not in SPLITS:
         raise ValueError(f"split={split!r}; known are {list(SPLITS)}")
     config, workdir = load_config(workdir), pathlib.Path(workdir).expanduser().resolve()
+    _require_same_program(to_plain(config))
     with Checkpoints(workdir, config.training.keep_checkpoints, say) as checkpoints:
-        step = _find_checkpoint(checkpoints, checkpoint)
+        step = decided_by_first(lambda: _find_checkpoint(checkpoints, checkpoint))
         statistics = checkpoints.read_record(step).statistics
         run = Run(config, say, statistics=statistics, splits=(split,))
         say(f"devices: {describe_devices(run.mesh)}")
@@ -123,11 +133,18 @@ def evaluate(
     return _evaluated(run, params, split, weights, workdir)
 
 
+def _require_same_program(settings: Mapping[str, Any]) -> None:
+    """Makes sure that all processes of a run run the same: they plan it without asking again."""
+    versions = {"jax": jax.__version__, "numpy": np.__version__, "package": package_version()}
+    require_same(flatten({"version of": versions, "config": settings}))
+
+
 def _evaluated(
     run: Run, params: Params, split: str, weights: str, workdir: pathlib.Path
 ) -> Evaluation:
     evaluation = dataclasses.replace(run.evaluate(params, split), weights=weights)
-    evaluation.save_summary(workdir)
+    if is_first_process():
+        evaluation.save_summary(workdir)
     return evaluation
 
 
@@ -163,99 +180,12 @@ def _initial_state(
 
 def _reported_params(run: Run, state: TrainState, checkpoints: Checkpoints) -> tuple[Params, str]:
     """The weights that the test split is evaluated with at the end, and what to call them."""
-    best = checkpoints.best_step
+    best = decided_by_first(lambda: checkpoints.best_step)
     if run.config.training.report == "last" or best is None:
         return state.params, f"the last ones, after {int(state.step):,} steps"
     weights = f"the best ones on the validation split, after {best:,} steps"
     say(f"weights for the test: {weights}")
     return checkpoints.restore_params(best, run.abstract_params()), weights
-
-
-def _train_epochs(
-    run: Run,
-    state: TrainState,
-    position: Position,
-    checkpoints: Checkpoints,
-    workdir: pathlib.Path,
-) -> TrainState:
-    num_epochs = run.length.num_epochs
-    if position.epoch >= num_epochs:
-        say(f"the training of {num_epochs} epochs is finished already")
-        return state
-    log, clock = MetricsFile(workdir, int(state.step)), Clock(run, position)
-    with Interruption() as interruption, ScalarWriter(workdir, int(state.step)) as scalars:
-        while position.epoch < num_epochs:
-            result = train_one_epoch(run, state, position, checkpoints, log, interruption)
-            state, record, position = result.state, result.record, result.position
-            if position.step:
-                _save_and_stop(run, state, position, checkpoints)
-            _evaluate_into(record, run, state, position.epoch)
-            # First the log: resuming drops records without a checkpoint, but cannot bring any back.
-            log.write(record)
-            scalars.write(record)
-            checkpoints.save(state, _run_record(run, position, record))
-            say(epoch_line(record, num_epochs, clock.seconds_left(position)))
-            if interruption.requested and position.epoch < num_epochs:
-                _stop(position, checkpoints)
-        checkpoints.wait()  # as long as a signal does not end the program
-    say(f"trained for {format_duration(clock.seconds)}, {clock.compiling:.0f} s of it compiling")
-    return state
-
-
-def _evaluate_into(record: Record, run: Run, state: TrainState, epochs_done: int) -> None:
-    """Adds the errors on the validation split, and from time to time on the test split."""
-    training = run.config.training
-    _add_errors(record, run, state.params, "validation")
-    record[SELECTION_METRIC] = sum(
-        weight * record[f"validation_{name}"] for name, weight in run.objective.selection.items()
-    )
-    if state.ema_params is not None:
-        _add_errors(record, run, state.ema_params, "validation", "ema_validation")
-    if training.test_every_epochs and epochs_done % training.test_every_epochs == 0:
-        _add_errors(record, run, state.params, "test", limit=training.test_batches)
-
-
-def _add_errors(
-    record: Record,
-    run: Run,
-    params: Params,
-    split: str,
-    prefix: str | None = None,
-    limit: int | None = None,
-) -> None:
-    batches = run.data.evaluation_batches[split]
-    chosen = (batches[step] for step in range(min(limit or len(batches), len(batches))))
-    errors = evaluate_means(run.evaluation_step, params, chosen, run.mesh)
-    record |= {f"{prefix or split}_{name}": value for name, value in errors.items()}
-
-
-def _save_and_stop(
-    run: Run, state: TrainState, position: Position, checkpoints: Checkpoints
-) -> None:
-    """Saves in the middle of an epoch, then ends the run."""
-    checkpoints.save(state, _run_record(run, position, {}))
-    _stop(position, checkpoints)
-
-
-def _stop(position: Position, checkpoints: Checkpoints) -> None:
-    checkpoints.wait()
-    raise RunInterruptedError(
-        f"asked to end; saved before step {position.step} of epoch {position.epoch + 1} in "
-        f"{checkpoints.directory}. The same command goes on from there"
-    )
-
-
-def _run_record(run: Run, position: Position, metrics: Record) -> RunRecord:
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    return RunRecord(
-        config=to_plain(run.config),
-        statistics=run.data.statistics,
-        step=position.epoch * run.length.steps_per_epoch + position.step,
-        epoch=position.epoch,
-        step_of_epoch=position.step,
-        metrics=numbers,
-        package_version=package_version(),
-    )
 
 
 def _facts_of(run: Run, state: TrainState) -> RunFacts:

@@ -8,11 +8,13 @@ import os
 import pathlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import config_dict
 
+from equiformer_jax.data.processes import all_succeed, exchange, is_first_process
 from equiformer_jax.data.statistics import DatasetStatistics
 from equiformer_jax.training.errors import WorkdirError
 
@@ -23,13 +25,22 @@ STATISTICS_FILE = "statistics.json"
 def prepare_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:
     """Creates the directory and writes a file in it, so that a run finds out before it starts.
 
+    All processes of a run call it together.
+
     Returns:
       The absolute path.
 
     Raises:
-      WorkdirError: the directory cannot be created or written; says why.
+      WorkdirError: the directory cannot be created or written, or the processes of a run do not
+        see the same one; says why.
     """
     path = pathlib.Path(workdir).expanduser().resolve()
+    all_succeed(lambda: _create(path))
+    _require_shared(path)
+    return path
+
+
+def _create(path: pathlib.Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as file:
@@ -38,7 +49,23 @@ def prepare_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:
             os.fsync(file.fileno())
     except OSError as error:
         raise WorkdirError(f"cannot write to the workdir {path}: {error.strerror}") from error
-    return path
+
+
+def _require_shared(path: pathlib.Path) -> None:
+    """Makes sure that all processes see what the first one writes."""
+    name = exchange(f".seen_by_all_{uuid.uuid4().hex[:12]}")[0]
+    mark = path / name
+    if is_first_process():
+        mark.touch()
+    exchange(None)  # by then it is there
+    seen = exchange(mark.exists())
+    if is_first_process():
+        mark.unlink()
+    if not all(seen):
+        raise WorkdirError(
+            f"process {seen.index(False)} does not see what process 0 writes into the workdir "
+            f"{path}: several hosts need one on a file system that all of them share"
+        )
 
 
 def check_free_space(workdir: str | os.PathLike[str], bytes_needed: int) -> None:

@@ -1,8 +1,8 @@
 """The parts of which the configurations in this folder are put together.
 
 A configuration has a `seed` and the parts `model`, `data`, `normalizer`, `objective`, `optimizer`,
-`schedule` and `training`; some have an `augmentation`, too. Every field can be overridden by a flag
-such as `--config.training.num_epochs=10`; a field that is not there is an error.
+`schedule`, `training` and `mesh`; some have an `augmentation`, too. Every field can be overridden
+by a flag such as `--config.training.num_epochs=10`; a field that is not there is an error.
 """
 
 from __future__ import annotations
@@ -194,9 +194,21 @@ def training(
     return settings
 
 
+def mesh() -> config_dict.ConfigDict:
+    """How the devices share a step."""
+    return config_dict.ConfigDict(
+        {
+            # Divide the state of the optimizer and the average of the weights over the devices.
+            "shard_optimizer": False,
+            # Devices that share the edges of one part of a batch.
+            "edge_parts": 1,
+        }
+    )
+
+
 def experiment(seed: int, **parts: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """Puts the parts together; labels are standardized by the training split's unless told."""
-    config = config_dict.ConfigDict({"seed": seed, "normalizer": normalizer()})
+    config = config_dict.ConfigDict({"seed": seed, "normalizer": normalizer(), "mesh": mesh()})
     for name, part in parts.items():
         config[name] = part
     return config

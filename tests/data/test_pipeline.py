@@ -138,6 +138,12 @@ def test_hosts_evaluate_their_own_parts(store):
     assert sorted(seen) == list(range(22))
 
 
+def test_the_devices_of_a_host_need_not_be_next_to_each_other():
+    parts = [np.array([device]) for device in range(4)]
+    hosts = [HostDevices(4, 0, 2, (0, 2)), HostDevices(4, 1, 2, (1, 3))]
+    assert [np.concatenate(host.own(parts)).tolist() for host in hosts] == [[0, 2], [1, 3]]
+
+
 def test_splits_can_share_a_shape(store):
     devices = HostDevices(1)
     large = EvaluationBatches(store, batch_size=8, devices=devices)
@@ -157,6 +163,7 @@ def test_too_few_structures_for_a_batch_are_an_error(store):
         ((3, 0, 2), "num_devices: expected a multiple of the 2 hosts, got 3"),
         ((4, 2, 2), "host_index: expected 0 to 1, got 2"),
         ((0,), "num_devices"),
+        ((4, 0, 2, (1, 4)), r"own_devices: expected 0 to 3, got \[4\]"),
     ],
 )
 def test_devices_of_hosts_must_add_up(numbers, message):

@@ -112,26 +112,6 @@ def test_numpy_parameters_may_be_constants_of_a_compiled_function(attention, gra
     assert energy.shape == (2,)
 
 
-def test_rematerialization_changes_nothing(graph):
-    plain, rematerialized = (
-        small_model(num_layers=2, nonlinear_message=False, remat=remat) for remat in (False, True)
-    )
-    variables = random_variables(plain, graph)
-
-    def energy(variables, positions, model):
-        moved = graph._replace(nodes=graph.nodes | {"positions": positions})
-        return model.apply(variables, moved)["energy"][0]
-
-    @compile_quickly
-    def both(variables, positions):
-        value_and_gradient = jax.value_and_grad(energy, argnums=(0, 1))
-        return [value_and_gradient(variables, positions, m) for m in (plain, rematerialized)]
-
-    wanted, found = both(variables, graph.nodes["positions"])
-    for x, y in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
-        np.testing.assert_allclose(y, x, rtol=0, atol=1e-13 * np.abs(x).max())
-
-
 @pytest.mark.parametrize(
     "overrides", [{"num_layers": 2}, {"attention": "dot_product"}], ids=["mlp", "dot_product"]
 )

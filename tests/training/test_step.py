@@ -34,6 +34,7 @@ def test_any_number_of_devices_gives_the_step_of_the_whole_batch():
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("devices agree") == 5
+    assert "divided states agree" in finished.stdout
 
 
 OBJECTIVE = EnergyForceObjective(energy_std=1.0, force_weight=1.0)

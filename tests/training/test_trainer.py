@@ -10,7 +10,7 @@ import pytest
 
 import equiformer_jax as eqf
 from equiformer_jax.data import catalog
-from equiformer_jax.training import trainer
+from equiformer_jax.training import loop, trainer
 from equiformer_jax.training.checkpoint import Checkpoints
 from equiformer_jax.training.compiled import CompiledPerShape
 from equiformer_jax.training.errors import (
@@ -104,14 +104,14 @@ def test_predictions_are_those_of_the_model_alone(finished, tiny_dataset):
 
 def test_an_interrupted_run_ends_with_bit_identical_weights(finished, tmp_path, monkeypatch):
     """Stopped in its second epoch and started again, dropout on."""
-    train_one_epoch = trainer.train_one_epoch
+    train_one_epoch = loop.train_one_epoch
 
     def stopped_in_the_second_epoch(run, state, position, *rest):
         if position.epoch == 1:
             raise KeyboardInterrupt
         return train_one_epoch(run, state, position, *rest)
 
-    monkeypatch.setattr(trainer, "train_one_epoch", stopped_in_the_second_epoch)
+    monkeypatch.setattr(loop, "train_one_epoch", stopped_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(tiny_config(), tmp_path)
     monkeypatch.undo()
@@ -285,7 +285,7 @@ def test_the_last_checkpoint_is_complete_before_a_signal_can_end_the_program(
 def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(
     tiny_dataset, tmp_path, monkeypatch
 ):
-    train_one_epoch = trainer.train_one_epoch
+    train_one_epoch = loop.train_one_epoch
 
     def with_a_broken_weight_later(run, state, position, *rest):
         if position.epoch == 2:
@@ -293,7 +293,7 @@ def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(
             state = state.replace(params=params)
         return train_one_epoch(run, state, position, *rest)
 
-    monkeypatch.setattr(trainer, "train_one_epoch", with_a_broken_weight_later)
+    monkeypatch.setattr(loop, "train_one_epoch", with_a_broken_weight_later)
     with pytest.raises(TrainingDivergedError, match=r"step 4 \(epoch 3\).*checkpoints/4") as error:
         trainer.train(tiny_config(training__log_every_steps=1), tmp_path)
     assert str(error.value).count("tiny, train: structure") == 4
