@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from absl import app, flags, logging
 
 from equiformer_jax.inference.predictions import check_suffix
-from equiformer_jax.training.errors import RunError
+from equiformer_jax.training.errors import RunError, RunInterruptedError
 from equiformer_jax.training.evaluation import Evaluation
 from equiformer_jax.training.progress import readable_metric
 
@@ -40,9 +40,18 @@ def program(main: Main) -> Main:
         except _EXPLAINED as error:
             if wordy:
                 raise
-            sys.exit(explain(error))
+            print(explain(error), file=sys.stderr)
+            sys.exit(status_of(error))
 
     return wrapped
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status of a program that ends with this error.
+
+    75 (`EX_TEMPFAIL`: try again) where a run was asked to end and is saved, else 1.
+    """
+    return os.EX_TEMPFAIL if isinstance(error, RunInterruptedError) else 1
 
 
 def explain(error: BaseException) -> str:

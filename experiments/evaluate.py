@@ -1,9 +1,10 @@
 """Evaluates the weights of a run on one of its splits and writes a report.
 
     python -m experiments.evaluate --workdir=runs/quickstart --split=test
+    python -m experiments.evaluate --workdir=runs/oc20 --option=test=val_ood_ads --name=val_ood_ads
 
-With `--output`, the predictions for every structure are written beside the references, as extended
-xyz or npz.
+The second evaluates data that the run does not know. With `--output`, the predictions for every
+structure are written beside the references, as extended xyz or npz.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "latest", "Which weights: latest, best (on the validation split), or a step."
 )
 _AVERAGE = flags.DEFINE_bool("average", False, "Take the moving average of the weights.")
+_OPTIONS = flags.DEFINE_multi_string(
+    "option", [], "Evaluate other data: NAME=VALUE takes the place of config.data.options.NAME."
+)
+_NAME = flags.DEFINE_string("name", None, "What to call the other data in files and reports.")
 _OUTPUT = flags.DEFINE_string("output", None, "Predictions: a file named .extxyz, .xyz or .npz.")
 
 
@@ -37,13 +42,27 @@ def main(arguments: Sequence[str]) -> None:
     output = None if _OUTPUT.value is None else checked_output(_OUTPUT.value)
     with joined_hosts(load_config(_WORKDIR.value).training.evaluation_batch_size):
         evaluation = evaluate(
-            _WORKDIR.value, _SPLIT.value, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value
+            _WORKDIR.value,
+            _SPLIT.value,
+            checkpoint=_CHECKPOINT.value,
+            average=_AVERAGE.value,
+            options=_options(),
+            name=_NAME.value,
         )
         if is_first_process():
             files = report_run(_WORKDIR.value, evaluation)
             if output is not None:
                 files.append(write_evaluation(output, evaluation))
             print_evaluation(evaluation, files)
+
+
+def _options() -> dict[str, str]:
+    """What `--option` says, by name."""
+    pairs = [text.partition("=") for text in _OPTIONS.value]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise ValueError(f"--option={wrong[0]}; expected NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from equiformer_jax.training.errors import (
     TrainingDivergedError,
 )
 from equiformer_jax.training.progress import say
-from experiments.common import explain
+from experiments.common import explain, status_of
 from experiments.devices import use_all_cores
 from experiments.host_watch import HostWatch
 
@@ -163,13 +163,14 @@ def _end(error: BaseException, watch: HostWatch | None) -> NoReturn:
     if watch is not None and isinstance(error, jax.errors.JaxRuntimeError):
         time.sleep(_SECONDS_FOR_THE_REASON)
     _print_error(explain(error))
+    status = status_of(error)
     if watch is not None:
         if isinstance(error, _OF_ALL):
             watch.finish()
             jax.distributed.shutdown()
         else:
             watch.fail(f"{type(error).__name__}: {error}".splitlines()[0])
-    os._exit(1)
+    os._exit(status)
 
 
 def _print_error(text: str) -> None:

@@ -19,6 +19,8 @@ import numpy as np
 from equiformer_jax.data.graph_store import GraphStore
 from equiformer_jax.data.reference_energies import ReferenceEnergyFitter
 
+_ALWAYS_GATHERED = 6  # of the fields below
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetStatistics:
@@ -58,6 +60,20 @@ class DatasetStatistics:
     reference_energies: dict[int, float] | None = None
     reference_energies_unique: bool | None = None
     energy_std_referenced: float | None = None
+
+    def differences(self, other: DatasetStatistics) -> list[str]:
+        """In what the data of others differ from those of these, beyond round-off.
+
+        Returns:
+          A text for each of the fields that are always gathered.
+        """
+        found = []
+        for field in dataclasses.fields(self)[:_ALWAYS_GATHERED]:
+            ours, theirs = getattr(self, field.name), getattr(other, field.name)
+            is_float = isinstance(ours, float) and isinstance(theirs, float)
+            if not (math.isclose(ours, theirs, rel_tol=1e-5) if is_float else ours == theirs):
+                found.append(f"{field.name} was {ours}, is now {theirs}")
+        return found
 
     def with_normalizer(self, mean: float, std: float) -> DatasetStatistics:
         """A copy that standardizes energies with given numbers, such as published ones.

@@ -17,6 +17,7 @@ from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.structure import Structure
 from equiformer_jax.training.checkpoint import DIRECTORY, Checkpoints
+from equiformer_jax.training.checkpoint_choice import choose_checkpoint
 from equiformer_jax.training.configuration import model_from_settings
 from equiformer_jax.training.errors import CheckpointDamagedError, WorkdirError
 from equiformer_jax.training.state import Params
@@ -39,9 +40,9 @@ def load(
     Args:
       path: workdir of a run, or one of the directories in its `checkpoints`, which then says which
         checkpoint to take.
-      checkpoint: `best` (the lowest error on the validation split, `Objective.selection`), `latest`, or the number of
-        training steps after which it was written. Where no checkpoint has been validated yet,
-        `best` is the latest.
+      checkpoint: `best` (the lowest error on the validation split, `Objective.selection`),
+        `latest`, or the number of training steps after which it was written. Where no checkpoint
+        has been validated yet, `best` is the latest.
       average: take the moving average of the weights, of a run that keeps one
         (`config.optimizer.ema_decay`), instead of the weights themselves.
       with_forces: as for `Potential`.
@@ -59,7 +60,7 @@ def load(
     if not (workdir / DIRECTORY).is_dir():  # opening would create it
         raise WorkdirError(f"{workdir} is not the workdir of a run: it has no {DIRECTORY}")
     with Checkpoints(workdir, say=say or warnings.warn) as checkpoints:
-        step = _choose(checkpoints, wanted)
+        step = choose_checkpoint(checkpoints, wanted)
         if (damage := checkpoints.damage(step)) is not None:
             raise CheckpointDamagedError(f"{checkpoints.path(step)} is damaged: {damage}")
         record = checkpoints.read_record(step)
@@ -94,27 +95,6 @@ def _locate(path: str | os.PathLike[str], checkpoint: str | int) -> tuple[pathli
             "give the workdir to choose another one"
         )
     return found.parent.parent, int(found.name)
-
-
-def _choose(checkpoints: Checkpoints, wanted: str | int) -> int:
-    """The steps done by the checkpoint that is meant."""
-    if wanted == "best":
-        best = checkpoints.best_step
-        step = checkpoints.latest_step if best is None else best
-    elif wanted == "latest":
-        step = checkpoints.latest_step
-    elif isinstance(wanted, int) and not isinstance(wanted, bool):
-        if not checkpoints.path(wanted).is_dir():
-            there = sorted(int(p.name) for p in checkpoints.directory.glob("[0-9]*") if p.is_dir())
-            raise WorkdirError(f"{checkpoints.directory} has no checkpoint {wanted}, only {there}")
-        step = wanted
-    else:
-        raise ValueError(
-            f"checkpoint={wanted!r}; expected 'best', 'latest' or a number of training steps"
-        )
-    if step is None:
-        raise WorkdirError(f"{checkpoints.directory} holds no checkpoint yet; train first")
-    return step
 
 
 def _template(config: EquiformerConfig, members: int) -> Params:

@@ -27,6 +27,7 @@ _AT_LEAST = {
     "test_batches": 1,
     "test_every_epochs": 0,
     "log_every_steps": 0,
+    "validate_every_steps": 0,
 }
 
 

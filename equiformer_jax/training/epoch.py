@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -44,6 +44,7 @@ def train_one_epoch(
     checkpoints: Checkpoints,
     log: RunLog,
     wish: SharedWish,
+    validate: Callable[[TrainState, Position, Record], None],
 ) -> EpochResult:
     """Takes the steps of one epoch, or those that are left of it.
 
@@ -54,12 +55,16 @@ def train_one_epoch(
       checkpoints: to name the last good one if the training diverges.
       log: takes the records inside the epoch, where the configuration asks for them.
       wish: ends the epoch in the middle.
+      validate: called inside the epoch where the configuration asks for it, with the state, the
+        next position and the record of the steps since the last one, which it writes.
 
     Raises:
       TrainingDivergedError: the loss is not finite; names the step, the structures of its batch and
         the last good checkpoint.
     """
-    interval = run.config.training.log_every_steps or run.length.steps_per_epoch
+    length = run.length.steps_per_epoch
+    interval = run.config.training.log_every_steps or length
+    validation_interval = run.config.training.get("validate_every_steps", 0) or length
     steps = _Steps(run, position, checkpoints)
     whole, window = _Stopwatch(run), _Stopwatch(run)
     with run.data.training_batches.epoch(*position) as batches:
@@ -69,10 +74,16 @@ def train_one_epoch(
             done = batches.position.step
             if wish.after_step():
                 break
-            if done % interval == 0 and done < run.length.steps_per_epoch:
+            is_validated = done % validation_interval == 0 and done < length
+            if (done % interval == 0 and done < length) or is_validated:
                 record = _record(run, "steps", position.epoch, done, steps.fetch(), window.seconds)
-                log.write(record)
-                say(step_line(record, run.length.steps_per_epoch))
+                if is_validated:
+                    whole.pause()
+                    validate(state, Position(position.epoch, done), record)
+                    whole.go_on()
+                else:
+                    log.write(record)
+                say(step_line(record, length))
                 window = _Stopwatch(run)
         end = batches.position
     steps.fetch()
@@ -83,16 +94,22 @@ def train_one_epoch(
 
 
 class _Stopwatch:
-    """Seconds since it was made, those of compilations taken off."""
+    """Seconds since it was made, those of compiling the training step and of pauses taken off."""
 
     def __init__(self, run: Run) -> None:
-        self._step = run.train_step
+        self._step, self._seconds = run.train_step, 0.0
+        self.go_on()
+
+    def go_on(self) -> None:
         self._start, self._compiled = time.perf_counter(), self._step.seconds
+
+    def pause(self) -> None:
+        self._seconds = self.seconds
 
     @property
     def seconds(self) -> float:
         compiling = self._step.seconds - self._compiled
-        return time.perf_counter() - self._start - compiling
+        return self._seconds + time.perf_counter() - self._start - compiling
 
 
 class _Steps:

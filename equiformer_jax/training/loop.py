@@ -51,10 +51,16 @@ def train_epochs(
         say(f"the training of {num_epochs} epochs is finished already")
         return state
     clock = Clock(run, position)
+
+    def validate(state: TrainState, position: Position, record: Record) -> None:
+        _add_validation(record, run, state)
+        log.write(record)
+        checkpoints.save(state, _run_record(run, position, record))
+
     with Interruption() as interruption, RunLog(workdir, int(state.step)) as log:
         wish = SharedWish(interruption, run.mesh)
         while position.epoch < num_epochs:
-            result = train_one_epoch(run, state, position, checkpoints, log, wish)
+            result = train_one_epoch(run, state, position, checkpoints, log, wish, validate)
             state, record, position = result.state, result.record, result.position
             if position.step:
                 _save_and_stop(run, state, position, checkpoints)
@@ -73,6 +79,13 @@ def train_epochs(
 def _evaluate_into(record: Record, run: Run, state: TrainState, epochs_done: int) -> None:
     """Adds the errors on the validation split, and from time to time on the test split."""
     training = run.config.training
+    _add_validation(record, run, state)
+    if training.test_every_epochs and epochs_done % training.test_every_epochs == 0:
+        _add_errors(record, run, state.params, "test", limit=training.test_batches)
+
+
+def _add_validation(record: Record, run: Run, state: TrainState) -> None:
+    """Adds the errors on the validation split, and what the best weights are chosen by."""
     _add_errors(record, run, state.params, "validation")
     record[SELECTION_METRIC] = sum(
         weight * record[f"validation_{name}"] for name, weight in run.objective.selection.items()
@@ -80,8 +93,6 @@ def _evaluate_into(record: Record, run: Run, state: TrainState, epochs_done: int
     if state.ema_params is not None:
         average = replicate(state.ema_params, run.mesh)  # it may be divided over the devices
         _add_errors(record, run, average, "validation", "ema_validation")
-    if training.test_every_epochs and epochs_done % training.test_every_epochs == 0:
-        _add_errors(record, run, state.params, "test", limit=training.test_batches)
 
 
 def _add_errors(

@@ -58,11 +58,16 @@ class MetricsFile:
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(dict(record)) + "\n"
+    # JSON has no word for a number that is not finite.
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[Record]:
-    """Reads the records of a workdir; none where there is no file.
+    """Reads the records of a workdir; none where there is no file. What is null there is NaN.
 
     A last line without its end, left by a killed run, is dropped.
 
@@ -78,7 +83,8 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[Record]:
         if not line.endswith("\n"):
             break
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
+            records.append({k: math.nan if v is None else v for k, v in record.items()})
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number}: expected a JSON object, {error}") from error
     return records

@@ -71,7 +71,8 @@ class RunData:
           augmentation: what is done to a training structure each time it is drawn.
 
         Raises:
-          ValueError: a part of the configuration or a record does not fit; names it.
+          ValueError: a part of the configuration or a record does not fit, or the training data are
+            not those of the saved statistics; names it.
         """
         self._config, self._model, self._say = config, model, say
         self._mesh, self._augmentation = mesh, augmentation
@@ -85,10 +86,8 @@ class RunData:
             {f"structures, {split}": len(found) for split, found in self.structures.items()}
         )
         stores = {split: self._graphs(structures) for split, structures in self.structures.items()}
-        if statistics is None:
-            statistics = decided_by_first(lambda: compute_statistics(stores["train"]))
-        self.statistics = statistics
-        self.normalizer = Normalizer.from_settings(config.normalizer, statistics)
+        self.statistics = decided_by_first(lambda: _statistics(stores.get("train"), statistics))
+        self.normalizer = Normalizer.from_settings(config.normalizer, self.statistics)
         self.stores = {
             split: store.relative_to(self.normalizer.offsets(store))
             for split, store in stores.items()
@@ -207,3 +206,19 @@ class RunData:
         if settings.graph_cache is None:
             return build_graph_store(structures, *reach, **how)
         return cached_graph_store(structures, *reach, settings.graph_cache, **how)
+
+
+def _statistics(train: GraphStore | None, saved: DatasetStatistics | None) -> DatasetStatistics:
+    """The saved ones, which are those of the training split if that is here; else new ones."""
+    if train is None:
+        if saved is None:
+            raise ValueError("statistics: needed where the training split is not read")
+        return saved
+    found = compute_statistics(train)
+    if saved is None:
+        return found
+    if differences := saved.differences(found):
+        raise ValueError(
+            "the training data are not those that this run began with: " + "; ".join(differences)
+        )
+    return saved

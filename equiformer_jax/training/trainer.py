@@ -20,9 +20,9 @@ from equiformer_jax.data.catalog import SPLITS
 from equiformer_jax.data.pipeline import Position
 from equiformer_jax.data.processes import decided_by_first, is_first_process, require_same
 from equiformer_jax.training.checkpoint import Checkpoints, RunRecord
+from equiformer_jax.training.checkpoint_choice import choose_checkpoint
 from equiformer_jax.training.configuration import flatten, to_plain
 from equiformer_jax.training.early_checks import check_configuration
-from equiformer_jax.training.errors import WorkdirError
 from equiformer_jax.training.evaluation import Evaluation
 from equiformer_jax.training.initial_weights import load_initial_params
 from equiformer_jax.training.loop import train_epochs
@@ -105,32 +105,58 @@ def evaluate(
     *,
     checkpoint: str | int = "latest",
     average: bool = False,
+    options: Mapping[str, str] | None = None,
+    name: str | None = None,
 ) -> Evaluation:
     """Evaluates weights of a workdir, and writes `<split>_metrics.json` into it.
 
     Args:
       workdir: directory of a run.
       split: `train`, `validation` or `test`.
-      checkpoint: `latest`, `best` (on the validation split), or a number of steps.
+      checkpoint: `latest`, `best` or a number of steps (`choose_checkpoint`).
       average: take the moving average of the weights.
+      options: `config.data.options` that are to be others, as for a split that the run does not
+        know: `{"test": "val_ood_ads"}`.
+      name: what to call the split in reports and file names then; needed with `options`.
 
     Raises:
       WorkdirError: this is not the workdir of a run, or it has no such checkpoint.
-      ValueError: the split or the checkpoint is none of these, or the run keeps no average.
+      ValueError: the split or the checkpoint is none of these, the run keeps no average, an option
+        is unknown, or the name is missing or that of another split.
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}; known are {list(SPLITS)}")
     config, workdir = load_config(workdir), pathlib.Path(workdir).expanduser().resolve()
+    if options or name is not None:
+        _replace_data(config, options or {}, name)
     _require_same_program(to_plain(config))
     with Checkpoints(workdir, config.training.keep_checkpoints, say) as checkpoints:
-        step = decided_by_first(lambda: _find_checkpoint(checkpoints, checkpoint))
+        step = decided_by_first(lambda: choose_checkpoint(checkpoints, checkpoint))
         statistics = checkpoints.read_record(step).statistics
         run = Run(config, say, statistics=statistics, splits=(split,))
         say(f"devices: {describe_devices(run.mesh)}")
         weights = f"{'their moving average ' if average else 'those '}after {step} steps"
         say(f"weights: {weights}, from {checkpoints.path(step)}")
         params = checkpoints.restore_params(step, run.abstract_params(), average=average)
-    return _evaluated(run, params, split, weights, workdir)
+    return _evaluated(run, params, split, weights, workdir, name)
+
+
+def _replace_data(
+    config: config_dict.ConfigDict, options: Mapping[str, str], name: str | None
+) -> None:
+    """Puts other options into `config.data`, for an evaluation under another name."""
+    if not options or name is None or name in SPLITS or not name.isidentifier():
+        raise ValueError(
+            f"name={name!r}, options={dict(options)}: other data need both options and a name of "
+            f"letters, digits and underscores that is none of {list(SPLITS)}"
+        )
+    known = dict(config.data.options.items())
+    unsuitable = sorted(key for key in options if not isinstance(known.get(key, 0), str | None))
+    if unsuitable:
+        texts = sorted(key for key, value in known.items() if isinstance(value, str | None))
+        raise ValueError(f"options: {unsuitable} cannot be others, only {texts}")
+    config.data.options = {**known, **options}
+    config.data.limits = dict.fromkeys(SPLITS)  # they were meant for the data of the run
 
 
 def _require_same_program(settings: Mapping[str, Any]) -> None:
@@ -140,25 +166,19 @@ def _require_same_program(settings: Mapping[str, Any]) -> None:
 
 
 def _evaluated(
-    run: Run, params: Params, split: str, weights: str, workdir: pathlib.Path
+    run: Run,
+    params: Params,
+    split: str,
+    weights: str,
+    workdir: pathlib.Path,
+    name: str | None = None,
 ) -> Evaluation:
-    evaluation = dataclasses.replace(run.evaluate(params, split), weights=weights)
+    """Evaluates a split; in reports and file names it is called by another name, if it has one."""
+    evaluation = run.evaluate(params, split)
+    evaluation = dataclasses.replace(evaluation, weights=weights, split=name or split)
     if is_first_process():
         evaluation.save_summary(workdir)
     return evaluation
-
-
-def _find_checkpoint(checkpoints: Checkpoints, wanted: str | int) -> int:
-    named = {"latest": checkpoints.latest_step, "best": checkpoints.best_step}
-    if wanted not in named and not str(wanted).isdecimal():
-        raise ValueError(
-            f"checkpoint={wanted!r}; expected 'latest', 'best' or a number of training steps"
-        )
-    step = named[wanted] if wanted in named else int(wanted)
-    if step is None or not checkpoints.path(step).is_dir():
-        what = "checkpoint yet; train first" if step is None else f"checkpoint {step}"
-        raise WorkdirError(f"{checkpoints.directory} holds no {what}")
-    return step
 
 
 def _initial_state(

@@ -32,8 +32,13 @@ def prepare_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:
 
     Raises:
       WorkdirError: the directory cannot be created or written, or the processes of a run do not
-        see the same one; says why.
+        see the same one, or it is an address and no directory; says why.
     """
+    if "://" in os.fspath(workdir):
+        raise WorkdirError(
+            f"the workdir {os.fspath(workdir)} is not a folder; docs/launch.md says how runs and "
+            "buckets go together"
+        )
     path = pathlib.Path(workdir).expanduser().resolve()
     all_succeed(lambda: _create(path))
     _require_shared(path)

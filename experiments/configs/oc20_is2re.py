@@ -39,15 +39,20 @@ class Recipe(NamedTuple):
     interpolate: bool = False
     clip_norm: float | None = None
     subset: str = "all"
+    validate_every_steps: int = 0
 
 
 _100K = "100k/graph_attention_transformer/l1_256_nonlinear_aux"
 RECIPES = {
     "nonlinear": Recipe("oc20_is2re"),
-    "linear": Recipe("oc20_is2re_linear"),
+    "linear": Recipe("oc20_is2re_linear", validate_every_steps=2000),
     # The one of the published runs that was made on four devices.
     "linear_batch_64": Recipe(
-        "oc20_is2re_linear", learning_rate=4e-4, batch_size=64, weight_decay=1e-2
+        "oc20_is2re_linear",
+        learning_rate=4e-4,
+        batch_size=64,
+        weight_decay=1e-2,
+        validate_every_steps=2000,
     ),
     "e3": Recipe("oc20_is2re_e3"),
     "dot_product": Recipe("oc20_is2re_dot_product", learning_rate=1.5e-4),
@@ -106,7 +111,11 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
             {"kind": "cosine_steps", "warmup_epochs": 2, "warmup_factor": 0.2, "min_factor": 0.01}
         ),
         training=parts.training(
-            recipe.num_epochs, recipe.batch_size, recipe.batch_size, log_every_steps=100
+            recipe.num_epochs,
+            recipe.batch_size,
+            recipe.batch_size,
+            log_every_steps=100,
+            validate_every_steps=recipe.validate_every_steps,
         ),
     )
     if recipe.clip_norm is not None:

@@ -179,6 +179,8 @@ def training(
             "ensemble": 1,
             # Leave out steps whose loss or gradient is not finite, instead of stopping.
             "skip_nonfinite": False,
+            # Validate and save every so many steps inside an epoch, too; 0: only after each epoch.
+            "validate_every_steps": 0,
             # Evaluate the test split every so many epochs, on so many batches; 0: only at the end.
             "test_every_epochs": 0,
             "test_batches": config_dict.placeholder(int),

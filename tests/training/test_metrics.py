@@ -34,6 +34,12 @@ def test_records_come_back(tmp_path):
     assert read_metrics(tmp_path) == [record(1), record(2)]
 
 
+def test_numbers_that_are_not_finite_are_null_in_the_file(tmp_path):
+    MetricsFile(tmp_path).write({"kind": "epoch", "step": 1, "loss": float("nan")})
+    assert '"loss": null' in (tmp_path / "metrics.jsonl").read_text()
+    assert math.isnan(read_metrics(tmp_path)[0]["loss"])
+
+
 def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
     log = MetricsFile(tmp_path)
     for epoch in (1, 2, 3):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 
@@ -22,6 +23,7 @@ from equiformer_jax.training.errors import (
 from equiformer_jax.training.interruption import Interruption
 from equiformer_jax.training.metrics import read_metrics
 from equiformer_jax.training.objectives import EnergyForceObjective
+from equiformer_jax.training.workdir import load_config
 from tests.training.tiny_run import EPOCHS, tiny_config, tiny_splits
 
 
@@ -299,10 +301,20 @@ def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(
     assert str(error.value).count("tiny, train: structure") == 4
 
 
-def test_progress_is_told_inside_an_epoch_where_asked_for(tiny_dataset, tmp_path, capsys):
-    trainer.train(tiny_config(training__log_every_steps=1), tmp_path)
-    kinds = [record["kind"] for record in read_metrics(tmp_path)]
-    assert kinds == ["steps", "epoch"] * EPOCHS
+def test_progress_is_told_and_validated_inside_an_epoch_where_asked_for(finished, tmp_path, capsys):
+    config = tiny_config(
+        training__log_every_steps=1, training__validate_every_steps=1, training__keep_checkpoints=9
+    )
+    trainer.train(config, tmp_path)
+    records = read_metrics(tmp_path)
+    assert [record["kind"] for record in records] == ["steps", "epoch"] * EPOCHS
+    with Checkpoints(tmp_path) as checkpoints:
+        for record in records:
+            saved = checkpoints.read_record(record["step"])
+            assert saved.metrics["validation_selection"] == record["validation_selection"]
+        best = min(records, key=lambda record: record["validation_selection"])
+        assert checkpoints.best_step == best["step"]
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(finished[0]))
     lines = capsys.readouterr().out
     for expected in ("devices: 1 x cpu", "parameters", "compiled training step in", "meV/Å"):
         assert expected in lines
@@ -318,7 +330,7 @@ def test_a_workdir_that_cannot_be_written_is_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"checkpoint": "newest"}, "checkpoint='newest'; expected 'latest', 'best' or a number"),
+        ({"checkpoint": "newest"}, "checkpoint='newest'; expected 'best', 'latest' or a number"),
         ({"checkpoint": "-1"}, "checkpoint='-1'; expected"),
         ({"split": "tset"}, "split='tset'; known are"),
     ],
@@ -326,6 +338,38 @@ def test_a_workdir_that_cannot_be_written_is_told_at_once(tmp_path):
 def test_what_to_evaluate_is_checked(finished, arguments, message):
     with pytest.raises(ValueError, match=message):
         trainer.evaluate(finished[0], **arguments)
+
+
+def test_data_that_have_changed_since_the_run_began_are_refused(finished, monkeypatch):
+    changed = tiny_splits()
+    changed["train"][0] = dataclasses.replace(changed["train"][0], energy=-300.0)
+    monkeypatch.setitem(catalog.DATASETS, "tiny", lambda: changed)
+    with pytest.raises(ValueError, match="not those that this run began with: energy_mean was"):
+        trainer.train(tiny_config(), finished[0])
+
+
+def test_other_data_can_be_evaluated_under_a_name_of_their_own(finished, tiny_dataset, monkeypatch):
+    workdir, evaluation = finished
+    config = load_config(workdir)
+    config.data.options = {"test": None, "count": 3}
+    monkeypatch.setattr(trainer, "load_config", lambda path: config)
+
+    def load_tiny(test, count):
+        return tiny_dataset | {"test": tiny_dataset[test or "test"][:count]}
+
+    monkeypatch.setitem(catalog.DATASETS, "tiny", load_tiny)
+    with pytest.raises(ValueError, match=r"\['count', 'tset'\] cannot be others, only \['test'\]"):
+        trainer.evaluate(workdir, options={"tset": "x", "count": "1"}, name="other")
+    for options, name in (({"test": "train"}, None), ({}, "other"), ({"test": "train"}, "test")):
+        with pytest.raises(ValueError, match="other data need both options and a name"):
+            trainer.evaluate(workdir, options=options, name=name)
+    other = trainer.evaluate(workdir, options={"test": "train"}, name="other")
+    assert other.split == "other"
+    labels = [structure.energy for structure in tiny_dataset["train"][:3]]
+    np.testing.assert_allclose(other.reference_energies, labels, rtol=1e-12)
+    summary = json.loads((workdir / "other_metrics.json").read_text())
+    assert summary["num_structures"] == 3
+    (workdir / "other_metrics.json").unlink()
 
 
 def test_the_errors_that_are_written_say_of_which_weights(finished, tmp_path):

@@ -29,6 +29,13 @@ def test_a_workdir_is_made_with_all_above_it_and_left_empty(tmp_path):
     assert list(path.iterdir()) == []
 
 
+def test_a_bucket_is_no_workdir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkdirError, match="gs://bucket/run is not a folder"):
+        prepare_workdir("gs://bucket/run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_workdir_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkdirError, match=r"cannot write to the workdir .*file/run: Not a dir"):
