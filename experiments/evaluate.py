@@ -9,11 +9,12 @@ structure are written beside the references, as extended xyz or npz.
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags
 
-from equiformer_jax.data.processes import is_first_process
+from equiformer_jax.data.processes import decided_by_first, is_first_process
 from equiformer_jax.inference.predictions import write_evaluation
 from equiformer_jax.inference.report import report_run
 from equiformer_jax.training.trainer import evaluate
@@ -39,8 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     """Evaluates, reports, writes."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
-    output = None if _OUTPUT.value is None else checked_output(_OUTPUT.value)
     with joined_hosts(load_config(_WORKDIR.value).training.evaluation_batch_size):
+        output = decided_by_first(_checked_output)
         evaluation = evaluate(
             _WORKDIR.value,
             _SPLIT.value,
@@ -54,6 +55,10 @@ def main(arguments: Sequence[str]) -> None:
             if output is not None:
                 files.append(write_evaluation(output, evaluation))
             print_evaluation(evaluation, files)
+
+
+def _checked_output() -> pathlib.Path | None:
+    return None if _OUTPUT.value is None else checked_output(_OUTPUT.value)
 
 
 def _options() -> dict[str, str]:

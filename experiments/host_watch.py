@@ -20,7 +20,7 @@ from equiformer_jax.data.processes import exchange
 
 _SECONDS_TO_CONNECT = 20.0
 # An error that comes up in all processes is told by each of them, if it gets there in this time.
-_SECONDS_OF_GRACE = 5.0
+SECONDS_OF_GRACE = 5.0
 
 Message = dict[str, Any]
 
@@ -46,14 +46,16 @@ class HostWatch:
         self._finished: set[int] = set()
         self._changed = threading.Condition()
         self._is_over = False
-        server = socket.create_server(("", 0)) if process == 0 else None
+        server, problem = _open_server() if process == 0 else (None, None)
         port = server.getsockname()[1] if server else 0
-        here = (address or socket.gethostname(), port, secrets.token_hex(8))
+        here = (address or socket.gethostname(), port, secrets.token_hex(8), problem)
         places = exchange(here)
+        host, port, token, problem = places[0]
+        if problem is not None:
+            raise OSError(problem)
         if server is not None:
-            self._accept(server, len(places) - 1, places[0][2])
+            self._accept(server, len(places) - 1, token)
         else:
-            host, port, token = places[0]
             connection = socket.create_connection((host, port), _SECONDS_TO_CONNECT)
             _send(connection, {"token": token, "process": process})
             self._listen_to(0, connection)
@@ -76,7 +78,7 @@ class HostWatch:
         self._is_over = True
         self._send_to_all({"ended": self._process, "reason": reason})
         if self._process == 0:  # the runtime of the others needs this process until they end
-            self._wait_for(set(self._connections), _SECONDS_OF_GRACE)
+            self._wait_for(set(self._connections), 2 * SECONDS_OF_GRACE)
 
     def ignore_losses(self) -> None:
         """From now on nothing happens when another process ends."""
@@ -111,9 +113,10 @@ class HostWatch:
                     self._lose(message["ended"], message["reason"])
         except OSError:
             pass
-        if process not in self._finished:
-            self._lose(process, None)
+        is_lost = process not in self._finished
         self._note_end_of(process)
+        if is_lost:
+            self._lose(process, None)
 
     def _note_end_of(self, process: int) -> None:
         with self._changed:
@@ -129,9 +132,11 @@ class HostWatch:
             if self._process == 0 and not self._is_over:
                 self._send_to_all({"ended": process, "reason": reason})
             if reason is not None:
-                time.sleep(_SECONDS_OF_GRACE)
+                time.sleep(SECONDS_OF_GRACE)
             if not self._is_over:
                 self._is_over = True
+                if self._process == 0:  # as in `fail`
+                    self._wait_for(set(self._connections) - {process}, 2 * SECONDS_OF_GRACE)
                 why = reason or "it was killed, or its machine is gone; its own log may tell more"
                 self._on_loss(f"process {process} of this run has ended: {why}")
 
@@ -141,6 +146,14 @@ class HostWatch:
                 _send(connection, message)
             except OSError:  # that process has ended, too
                 continue
+
+
+def _open_server() -> tuple[socket.socket | None, str | None]:
+    """A socket that takes connections, or why there is none."""
+    try:
+        return socket.create_server(("", 0)), None
+    except OSError as error:
+        return None, f"{error}"
 
 
 def _send(connection: socket.socket, message: Message) -> None:

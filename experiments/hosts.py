@@ -11,7 +11,8 @@ Elsewhere each is told, here the second of two:
 
 The first process prints and writes for all. Where another one ends before the run has, all end,
 each with a line on which one and why; the same command on all hosts goes on from the last
-checkpoint. It is the same where a host does not answer any more, after `--host_timeout` seconds.
+checkpoint. Where a host does not answer any more, without its connections being closed, the runtime
+of jax ends the others after `--host_timeout` seconds, with a message of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from equiformer_jax.training.errors import (
 from equiformer_jax.training.progress import say
 from experiments.common import explain, status_of
 from experiments.devices import use_all_cores
-from experiments.host_watch import HostWatch
+from experiments.host_watch import SECONDS_OF_GRACE, HostWatch
 
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Run as one of several processes that a TPU pod or SLURM has started."
@@ -51,8 +52,8 @@ _TIMEOUT = flags.DEFINE_integer(
 
 # Errors that come up in all processes after the same step.
 _OF_ALL = (RunInterruptedError, TrainingDivergedError)
-# In this time it becomes known whether another process is the reason for an error of the devices.
-_SECONDS_FOR_THE_REASON = 10.0
+# In this time it becomes known whether another process is the reason for an error.
+_SECONDS_FOR_THE_REASON = 2 * SECONDS_OF_GRACE
 
 
 @contextlib.contextmanager
@@ -160,7 +161,9 @@ def _give_up(what_happened: str) -> NoReturn:
 
 def _end(error: BaseException, watch: HostWatch | None) -> NoReturn:
     """Ends this process after an error without waiting for the others, which are told."""
-    if watch is not None and isinstance(error, jax.errors.JaxRuntimeError):
+    if watch is not None and not isinstance(error, _OF_ALL):
+        # It may follow from the end of another process, and comes as an error of any type then. If
+        # it does, the watch ends this one here, with the reason.
         time.sleep(_SECONDS_FOR_THE_REASON)
     _print_error(explain(error))
     status = status_of(error)

@@ -23,6 +23,7 @@ from equiformer_jax.graph import build_graph_in, require_edges
 
 # By how much a budget grows at once, so that few new shapes come up.
 _GROWTH = 1.25
+HEADROOM = 0.1  # of edges, where nothing else is asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class AugmentedStructures:
     cutoff: float
     max_neighbors: int | None = None
     num_workers: int = 0
-    headroom: float = 0.1
+    headroom: float = HEADROOM
 
     def sizes_with_headroom(self, sizes: batching.GraphSizes) -> batching.GraphSizes:
         """Sizes to choose budgets from, given those of the undisturbed graphs."""
@@ -136,8 +137,7 @@ class AugmentedAssembler:
             raise ValueError(
                 f"the changed structures {[part.tolist() for part in parts]} need {nodes + 1} "
                 f"nodes and {edges} edges on a device, more than {budget}; several hosts cannot "
-                "agree on a larger budget: allow for a larger headroom (now "
-                f"{self._source.headroom})"
+                f"agree on a larger one: choose a data.headroom above {self._source.headroom}"
             )
         while not budget.holds(*need):
             budget = rounded_budget(

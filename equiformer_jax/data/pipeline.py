@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from equiformer_jax.data import batching
-from equiformer_jax.data.augmented_batches import AugmentedAssembler, AugmentedStructures
+from equiformer_jax.data.augmented_batches import HEADROOM, AugmentedAssembler, AugmentedStructures
 from equiformer_jax.data.graph_packing import pack_parts
 from equiformer_jax.data.graph_store import GraphStore
 from equiformer_jax.data.prefetch import Assemble, DeviceBatch, EpochIterator, Position
 
 __all__ = [
+    "HEADROOM",
     "AugmentedStructures",
     "DeviceBatch",
     "EpochIterator",

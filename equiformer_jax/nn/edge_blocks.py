@@ -39,7 +39,7 @@ def map_edge_blocks(
     if block_size is None:
         return function(module, edges)
     num_edges = jax.tree.leaves(edges)[0].shape[0]
-    num_blocks = -(-num_edges // block_size)
+    num_blocks = max(1, -(-num_edges // block_size))
     rows = -(-num_edges // num_blocks)
 
     def split(x: jax.Array) -> jax.Array:

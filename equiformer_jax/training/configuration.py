@@ -71,7 +71,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def describe_difference(
-    saved: Mapping[str, Any], given: Mapping[str, Any], ignored: frozenset[str] = frozenset()
+    saved: Mapping[str, Any],
+    given: Mapping[str, Any],
+    ignored: frozenset[str] = frozenset(),
+    earlier: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Lists the fields in which two plain configurations differ.
 
@@ -79,14 +82,16 @@ def describe_difference(
       saved: configuration of the checkpoint.
       given: configuration asked for.
       ignored: dotted names that may differ.
+      earlier: what fields meant, by dotted name, in checkpoints that do not have them; else None.
 
     Returns:
       One line for each field, empty where there is no difference.
     """
-    old, new = flatten(saved), flatten(given)
-    absent = "(absent)"
-    return [
-        f"{name}: checkpoint {old.get(name, absent)!r}, asked for {new.get(name, absent)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if name not in ignored and old.get(name, absent) != new.get(name, absent)
-    ]
+    new, absent = flatten(given), "(absent)"
+    old = {name: value for name, value in (earlier or {}).items() if name in new} | flatten(saved)
+    lines = []
+    for name in sorted((old.keys() | new.keys()) - ignored):
+        before, after = old.get(name, absent), new.get(name, absent)
+        if before != after and (before, after) not in ((absent, None), (None, absent)):
+            lines.append(f"{name}: checkpoint {before!r}, asked for {after!r}")
+    return lines

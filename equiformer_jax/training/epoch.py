@@ -72,8 +72,7 @@ def train_one_epoch(
             state, means = run.train_step(state, run.place(batch))
             steps.pending.append(means)
             done = batches.position.step
-            if wish.after_step():
-                break
+            is_last = wish.after_step()
             is_validated = done % validation_interval == 0 and done < length
             if (done % interval == 0 and done < length) or is_validated:
                 record = _record(run, "steps", position.epoch, done, steps.fetch(), window.seconds)
@@ -85,6 +84,8 @@ def train_one_epoch(
                     log.write(record)
                 say(step_line(record, length))
                 window = _Stopwatch(run)
+            if is_last:
+                break
         end = batches.position
     steps.fetch()
     record = _record(run, "epoch", position.epoch, end.step, steps.finished, whole.seconds)

@@ -51,11 +51,14 @@ def train_epochs(
         say(f"the training of {num_epochs} epochs is finished already")
         return state
     clock = Clock(run, position)
+    saved = position
 
     def validate(state: TrainState, position: Position, record: Record) -> None:
+        nonlocal saved
         _add_validation(record, run, state)
         log.write(record)
         checkpoints.save(state, _run_record(run, position, record))
+        saved = position
 
     with Interruption() as interruption, RunLog(workdir, int(state.step)) as log:
         wish = SharedWish(interruption, run.mesh)
@@ -63,7 +66,9 @@ def train_epochs(
             result = train_one_epoch(run, state, position, checkpoints, log, wish, validate)
             state, record, position = result.state, result.record, result.position
             if position.step:
-                _save_and_stop(run, state, position, checkpoints)
+                if position != saved:
+                    checkpoints.save(state, _run_record(run, position, {}))
+                _stop(position, checkpoints)
             _evaluate_into(record, run, state, position.epoch)
             # First the log: resuming drops records without a checkpoint, but cannot bring any back.
             log.write(record)
@@ -107,14 +112,6 @@ def _add_errors(
     chosen = (batches[step] for step in range(min(limit or len(batches), len(batches))))
     errors = evaluate_means(run.evaluation_step, params, chosen, run.mesh)
     record |= {f"{prefix or split}_{name}": value for name, value in errors.items()}
-
-
-def _save_and_stop(
-    run: Run, state: TrainState, position: Position, checkpoints: Checkpoints
-) -> None:
-    """Saves in the middle of an epoch, then ends the run."""
-    checkpoints.save(state, _run_record(run, position, {}))
-    _stop(position, checkpoints)
 
 
 def _stop(position: Position, checkpoints: Checkpoints) -> None:

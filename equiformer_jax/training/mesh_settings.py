@@ -9,7 +9,9 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class MeshSettings:
-    """How devices share a step; no result depends on it, up to round-off.
+    """How devices share a step.
+
+    No result depends on it, up to round-off and the draws of dropout.
 
     Attributes:
       shard_optimizer: whether the state of the optimizer and the moving average of the weights are

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from equiformer_jax.data.graph_packing import pack_from_store
 from equiformer_jax.data.graph_store import GraphStore
 from equiformer_jax.data.normalizer import Normalizer
 from equiformer_jax.data.pipeline import (
+    HEADROOM,
     AugmentedStructures,
     EvaluationBatches,
     HostDevices,
@@ -86,7 +87,7 @@ class RunData:
             {f"structures, {split}": len(found) for split, found in self.structures.items()}
         )
         stores = {split: self._graphs(structures) for split, structures in self.structures.items()}
-        self.statistics = decided_by_first(lambda: _statistics(stores.get("train"), statistics))
+        self.statistics = decided_by_first(lambda: _statistics(stores, statistics))
         self.normalizer = Normalizer.from_settings(config.normalizer, self.statistics)
         self.stores = {
             split: store.relative_to(self.normalizer.offsets(store))
@@ -187,6 +188,7 @@ class RunData:
             self._model.max_radius,
             self._model.max_neighbors,
             num_workers=self._config.data.workers,
+            headroom=self._config.data.get("headroom", HEADROOM),
         )
 
     def _devices(self, parts_of_each: int = 1) -> HostDevices:
@@ -208,13 +210,13 @@ class RunData:
         return cached_graph_store(structures, *reach, settings.graph_cache, **how)
 
 
-def _statistics(train: GraphStore | None, saved: DatasetStatistics | None) -> DatasetStatistics:
-    """The saved ones, which are those of the training split if that is here; else new ones."""
-    if train is None:
-        if saved is None:
-            raise ValueError("statistics: needed where the training split is not read")
+def _statistics(
+    stores: Mapping[str, GraphStore], saved: DatasetStatistics | None
+) -> DatasetStatistics:
+    """The saved ones; in a training, which alone reads several splits, they must fit its data."""
+    if saved is not None and len(stores) == 1:
         return saved
-    found = compute_statistics(train)
+    found = compute_statistics(stores["train"])
     if saved is None:
         return found
     if differences := saved.differences(found):

@@ -16,21 +16,31 @@ from equiformer_jax.training.integrity import RECORD_ITEM, read_json_item
 FORMAT_VERSION = 2
 # What the best checkpoint has the lowest of (`Objective.selection`).
 SELECTION_METRIC = "validation_selection"
-# Fields that change what a run prints, keeps or reports, but no weight that it computes.
+# Fields that change what a run prints, keeps and needs, or where it computes, but, up to round-off
+# and the draws of dropout, no weight.
 FREE_FIELDS = frozenset(
     {
         "data.graph_cache",
+        "data.headroom",
         "data.workers",
         "mesh.edge_parts",
         "mesh.shard_optimizer",
+        "model.edge_block_size",
+        "model.remat",
         "training.evaluation_batch_size",
         "training.keep_checkpoints",
         "training.log_every_steps",
         "training.report",
         "training.test_batches",
         "training.test_every_epochs",
+        "training.validate_every_steps",
     }
 )
+# What runs did from before there was a field for it; fields that may be None were None.
+_EARLIER = {
+    "objective.displacement_error": "sum_over_components",
+    "training.ensemble": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +83,7 @@ class RunRecord:
 
         `FREE_FIELDS` may differ.
         """
-        return describe_difference(self.config, config, ignored=FREE_FIELDS)
+        return describe_difference(self.config, config, FREE_FIELDS, _EARLIER)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunRecord:

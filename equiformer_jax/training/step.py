@@ -74,7 +74,8 @@ def make_train_step(
         optimizer (the count of its schedule included) and average as they were.
       shard_optimizer: the state of the optimizer and the average lie divided over the devices, as
         `state.state_sharding` has them. Each device sums up and applies its slice of the gradient,
-        and the devices then exchange the parameters: as many bytes as exchanging the gradient.
+        and the devices then exchange the parameters. On many devices the compiler may exchange more
+        bytes for that than for the gradient (docs/tpu.md).
 
     Returns:
       `step(state, graph) -> (state, means)`. The given state's buffers are reused and must not be

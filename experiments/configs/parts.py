@@ -95,6 +95,8 @@ def data(name: str, balance_window: int = 1, **options: Any) -> config_dict.Conf
     # The most atoms and edges, padding included, that a device may be given at once.
     settings.max_nodes = config_dict.placeholder(int)
     settings.max_edges = config_dict.placeholder(int)
+    # By which share an augmentation may add edges to a structure; several hosts need to know.
+    settings.headroom = 0.1
     settings.graph_cache = config_dict.placeholder(str)  # folder that keeps neighbor lists
     settings.workers = 0  # processes that make batches; 0: threads of this one
     return settings

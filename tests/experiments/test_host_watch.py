@@ -58,7 +58,7 @@ class Group:
 
 @pytest.fixture
 def group(monkeypatch):
-    monkeypatch.setattr(host_watch, "_SECONDS_OF_GRACE", 0.2)
+    monkeypatch.setattr(host_watch, "SECONDS_OF_GRACE", 0.2)
     return Group(monkeypatch)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -55,14 +56,14 @@ def test_a_run_moved_between_devices_and_hosts_stopped_and_killed_ends_as_if_it_
     alone = start_training(workdir, argument, 1, 2)
     wait_for_new_record(workdir, alone)
     alone.processes[0].send_signal(signal.SIGTERM)
-    assert alone.wait() == [1]
+    assert alone.wait() == [os.EX_TEMPFAIL]
     assert "asked to end" in alone.texts()[0]
 
     # Two processes with four devices each go on; the second one is asked to end.
     pair = start_training(workdir, argument, 2, 4)
     wait_for_new_record(workdir, pair)
     pair.processes[1].send_signal(signal.SIGTERM)
-    assert pair.wait() == [1, 1], pair.texts()
+    assert pair.wait() == [os.EX_TEMPFAIL] * 2, pair.texts()
     places = [re.search(r"saved before step \d+ of epoch \d+", text) for text in pair.texts()]
     assert places[0].group() == places[1].group()
     assert "process 1: SIGTERM: stopping after" in pair.texts()[1]

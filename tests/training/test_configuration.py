@@ -39,12 +39,17 @@ def test_an_unknown_field_is_named():
 
 def test_differences_are_listed_by_dotted_name():
     old = {"a": {"b": 1, "c": 2}, "d": [1, 2]}
-    new = {"a": {"b": 1, "c": 3}, "d": [1, 2], "e": None}
+    new = {"a": {"b": 1, "c": 3}, "d": [1, 2], "e": 5, "f": None, "g": 7}
     assert describe_difference(old, new) == [
         "a.c: checkpoint 2, asked for 3",
-        "e: checkpoint '(absent)', asked for None",
+        "e: checkpoint '(absent)', asked for 5",
+        "g: checkpoint '(absent)', asked for 7",
     ]
-    assert describe_difference(old, new, ignored=frozenset({"a.c", "e"})) == []
+    ignored = frozenset({"a.c", "e"})
+    assert describe_difference(old, new, ignored, earlier={"g": 7, "h": 8}) == []
+    assert describe_difference(old, new, ignored, earlier={"g": 6}) == [
+        "g: checkpoint 6, asked for 7"
+    ]
 
 
 def test_plain_configurations_are_json():

@@ -23,6 +23,7 @@ from equiformer_jax.training.errors import (
 from equiformer_jax.training.interruption import Interruption
 from equiformer_jax.training.metrics import read_metrics
 from equiformer_jax.training.objectives import EnergyForceObjective
+from equiformer_jax.training.shared_wish import SharedWish
 from equiformer_jax.training.workdir import load_config
 from tests.training.tiny_run import EPOCHS, tiny_config, tiny_splits
 
@@ -370,6 +371,16 @@ def test_other_data_can_be_evaluated_under_a_name_of_their_own(finished, tiny_da
     summary = json.loads((workdir / "other_metrics.json").read_text())
     assert summary["num_structures"] == 3
     (workdir / "other_metrics.json").unlink()
+
+
+def test_a_stop_loses_no_validation(tiny_dataset, tmp_path, monkeypatch):
+    config = tiny_config(training__validate_every_steps=1, training__keep_checkpoints=9)
+    monkeypatch.setattr(SharedWish, "after_step", lambda self: True)
+    with pytest.raises(RunInterruptedError, match="before step 1 of epoch 1"):
+        trainer.train(config, tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step == checkpoints.latest_step == 1
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1]
 
 
 def test_the_errors_that_are_written_say_of_which_weights(finished, tmp_path):
