@@ -30,6 +30,7 @@ from equiformer_jax.ops.irreps import (
     multiplicity,
     repeat_irreps,
     split_gate,
+    split_last_axis,
 )
 from equiformer_jax.ops.linear import LinearParameters
 from equiformer_jax.ops.paths import DepthwisePaths, depthwise_paths
@@ -116,10 +117,13 @@ class NonlinearMessage(nn.Module):
         bias = jnp.concatenate([to_gate.scalar_bias, to_scores.scalar_bias])
         scalars = alive_segment(product, 0)[0] + bias.astype(dtype)
         num_scalars, num_gates, _ = split_gate(message)
-        activated, gates = gate_factors(scalars[..., : num_scalars + num_gates], num_scalars)
+        to_gate_factors, scores = split_last_axis(
+            scalars, (num_scalars + num_gates, irreps.num_scores)
+        )
+        activated, gates = gate_factors(to_gate_factors, num_scalars)
         product[0] = (activated,)
         segments = alive(select_segments(product, paths.irreps_out, message))
-        return gate_orders(segments, message, gates), scalars[:, 0, num_scalars + num_gates :]
+        return gate_orders(segments, message, gates), scores[:, 0]
 
     def _second_product(self, hidden: AlignedFeatures, frames: EdgeFrames) -> Features:
         irreps, dtype = self.irreps, hidden[0].dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 import e3nn_jax as e3nn
 import jax
 
-from equiformer_jax.ops.irreps import Features, alive_segment, split_gate
+from equiformer_jax.ops.irreps import Features, alive_segment, split_gate, split_last_axis
 
 # The official library estimated <f(z)^2>^(-1/2) from one million fixed normal samples. A trained
 # checkpoint contains these very numbers, so the exact integrals would be wrong here.
@@ -31,7 +31,8 @@ def scaled_smooth_leaky_relu(x: jax.Array, slope: float = 0.2) -> jax.Array:
 
 def gate_factors(scalars: jax.Array, num_scalars: int) -> tuple[jax.Array, jax.Array]:
     """Splits `[..., scalars + gates]` and activates both: SiLU on scalars, sigmoid on gates."""
-    return scaled_silu(scalars[..., :num_scalars]), scaled_sigmoid(scalars[..., num_scalars:])
+    kept, gates = split_last_axis(scalars, (num_scalars, scalars.shape[-1] - num_scalars))
+    return scaled_silu(kept), scaled_sigmoid(gates)
 
 
 def gate(features: Features, irreps: e3nn.Irreps) -> Features:
@@ -52,9 +53,8 @@ def gate(features: Features, irreps: e3nn.Irreps) -> Features:
     """
     num_scalars, _, gated = split_gate(irreps)
     scalars, gates = gate_factors(alive_segment(features, 0), num_scalars)
-    outputs: list[jax.Array | None] = [scalars]
-    start = 0
-    for x, (mul, _) in zip(features[1:], gated, strict=True):
-        outputs.append(None if x is None else x * gates[..., start : start + mul])
-        start += mul
-    return tuple(outputs)
+    of_segments = split_last_axis(gates, [mul for mul, _ in gated])
+    scaled = (
+        None if x is None else x * own for x, own in zip(features[1:], of_segments, strict=True)
+    )
+    return (scalars, *scaled)

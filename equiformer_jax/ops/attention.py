@@ -16,7 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from equiformer_jax.ops.activations import scaled_smooth_leaky_relu
-from equiformer_jax.ops.irreps import Features, concatenate_components, split_components
+from equiformer_jax.ops.irreps import (
+    Features,
+    concatenate_components,
+    split_components,
+    split_last_axis,
+)
 from equiformer_jax.ops.segment import gather_to_edges, max_to_nodes, sum_to_nodes
 
 
@@ -63,7 +68,8 @@ def mlp_attention_logits(scores: jax.Array, alpha_dot: jax.Array) -> jax.Array:
     """
     wide = jnp.promote_types(scores.dtype, jnp.float32)
     activated = scaled_smooth_leaky_relu(scores.astype(wide))
-    return jnp.einsum("ehk,hk->eh", activated, alpha_dot.astype(wide))
+    # Not a product of matrices: those would want the heads in front, and copy to have them there.
+    return jnp.sum(activated * alpha_dot.astype(wide), axis=-1)
 
 
 def dot_product_logits(queries: Sequence[jax.Array], keys: Sequence[jax.Array]) -> jax.Array:
@@ -128,9 +134,9 @@ def attend(
         edges.axis,
     )
     # Without edges the sum is 0, and derivatives of 1 / 1e-16 overflow: divide by 1 instead.
-    denominator = summed[:, -heads:]
+    flat, denominator = split_last_axis(summed, (summed.shape[1] - heads, heads))
     inverse = 1 / (jnp.where(denominator > 0, denominator, 1) + 1e-16)
-    totals = split_components(summed[:, :-heads], e3nn.Irreps([segment for _, segment in alive]))
+    totals = split_components(flat, e3nn.Irreps([segment for _, segment in alive]))
     normalized = iter([_scale_heads(x, inverse) for x in totals])
     return tuple(None if x is None else next(normalized) for x in values)
 

@@ -145,9 +145,17 @@ def concatenate_components(features: Sequence[jax.Array]) -> jax.Array:
 
 def split_components(flat: jax.Array, irreps: e3nn.Irreps) -> tuple[jax.Array, ...]:
     """The inverse of `concatenate_components`."""
-    features, start = [], 0
-    for mul, ir in irreps:
-        stop = start + mul * ir.dim
-        features.append(flat[..., start:stop].reshape(*flat.shape[:-1], ir.dim, mul))
-        start = stop
-    return tuple(features)
+    pieces = split_last_axis(flat, [mul * ir.dim for mul, ir in irreps])
+    return tuple(
+        piece.reshape(*flat.shape[:-1], ir.dim, mul)
+        for piece, (mul, ir) in zip(pieces, irreps, strict=True)
+    )
+
+
+def split_last_axis(x: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
+    """Neighboring pieces of the given widths, which add up to the last axis.
+
+    The derivative of pieces that are cut out together is one concatenation; cut out one by one,
+    each would be a sum with a padded array, and differentiating that again makes more of them.
+    """
+    return list(jax.lax.split(x, tuple(widths), axis=x.ndim - 1)) if widths else []

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from equiformer_jax.ops.irreps import Features
+from equiformer_jax.ops.irreps import Features, split_last_axis
 from equiformer_jax.ops.paths import DepthwisePaths, Path
 from equiformer_jax.ops.wigner import aligned_coefficient
 
@@ -65,14 +65,16 @@ def path_runs(group: Sequence[Path]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def channel_slices(irreps: e3nn.Irreps, m: int) -> dict[int, slice]:
-    """Where each segment of degree at least m lies on the channel axis of order m."""
-    slices, start = {}, 0
-    for index, (mul, ir) in enumerate(irreps):
-        if ir.l >= m:
-            slices[index] = slice(start, start + mul)
-            start += mul
-    return slices
+def segments_of_order(irreps: e3nn.Irreps, m: int) -> list[int]:
+    """The segments of degree at least m, which lie in this order on the channel axis of order m."""
+    return [index for index, (_, ir) in enumerate(irreps) if ir.l >= m]
+
+
+def split_segments(order: jax.Array, irreps: e3nn.Irreps, m: int) -> dict[int, jax.Array]:
+    """The channels of order m, segment by segment."""
+    segments = segments_of_order(irreps, m)
+    pieces = split_last_axis(order, [irreps[index].mul for index in segments])
+    return dict(zip(segments, pieces, strict=True))
 
 
 def rotate(
@@ -96,15 +98,17 @@ def align(
       matrices: Wigner matrices of degrees 1 and up.
     """
     rotated = rotate(features, irreps, matrices)
-    orders = []
-    for m in range(irreps.lmax + 1):
-        parts = [
-            x[:, ir.l - m : ir.l + m + 1 : max(1, 2 * m)]
-            for x, (_, ir) in zip(rotated, irreps, strict=True)
-            if ir.l >= m
-        ]
-        orders.append(jnp.concatenate(parts, axis=-1))
-    return tuple(orders)
+    rows = [jax.lax.split(x, (1,) * x.shape[1], axis=1) for x in rotated]
+
+    def component(m: int) -> jax.Array:
+        """Component m of all segments that have it."""
+        parts = [row[ir.l + m] for row, (_, ir) in zip(rows, irreps, strict=True) if ir.l >= abs(m)]
+        return jnp.concatenate(parts, axis=-1)
+
+    pairs = (
+        jnp.concatenate([component(-m), component(m)], axis=1) for m in range(1, irreps.lmax + 1)
+    )
+    return (component(0), *pairs)
 
 
 def unalign(
@@ -127,9 +131,9 @@ def unalign(
         elif ir.l == 0:
             features.append(parts[0])
         else:
-            below = [parts[m][:, :1] for m in range(ir.l, 0, -1)]
-            above = [parts[m][:, 1:] for m in range(1, ir.l + 1)]
-            stacked = jnp.concatenate([*below, parts[0], *above], axis=1)
+            pairs = [jax.lax.split(pair, (1, 1), axis=1) for pair in parts[1:]]
+            below, above = [low for low, _ in pairs], [high for _, high in pairs]
+            stacked = jnp.concatenate([*reversed(below), parts[0], *above], axis=1)
             matrix = matrices[ir.l - 1].astype(stacked.dtype)
             features.append(jnp.einsum("eji,eju->eiu", matrix, stacked))
     return tuple(features)
@@ -137,7 +141,8 @@ def unalign(
 
 def mirror(order: jax.Array) -> jax.Array:
     """What odd paths read: (-m, +m) becomes (minus the +m component, the -m component)."""
-    return jnp.stack([-order[:, 1], order[:, 0]], axis=1)
+    below, above = jax.lax.split(order, (1, 1), axis=1)
+    return jnp.concatenate([-above, below], axis=1)
 
 
 def depthwise_linear(
@@ -158,16 +163,20 @@ def depthwise_linear(
       Per irrep of the product its orders, `[E, 1, channels_out]` and `[E, 2, channels_out]`, or
       `None`.
     """
-    mirrored = tuple(mirror(order) for order in aligned[1:])  # from m = 1 on
-    slices = [channel_slices(paths.irreps_in, m) for m in range(len(aligned))]
+    straight = [split_segments(order, paths.irreps_in, m) for m, order in enumerate(aligned)]
+    mirrored = [  # from m = 1 on
+        split_segments(mirror(order), paths.irreps_in, m) for m, order in enumerate(aligned) if m
+    ]
+    runs_of_groups = [path_runs(group) for group in paths.groups]
+    widths = [run.stop - run.start for runs in runs_of_groups for run in runs]
+    weights_of_runs = iter(split_last_axis(weights, widths))
     outputs: list[tuple[jax.Array, ...] | None] = []
-    for group, (_, ir), group_slice, kernel in zip(
-        paths.groups, paths.irreps_out, paths.group_slices, kernels, strict=True
-    ):
+    for runs, (_, ir), kernel in zip(runs_of_groups, paths.irreps_out, kernels, strict=True):
+        own_weights = {run: next(weights_of_runs) for run in runs}
         if kernel is None:
             outputs.append(None)
             continue
-        runs, group_weights, orders = path_runs(group), weights[:, group_slice], []
+        orders = []
         for m in range(ir.l + 1):
             active = [run for run in runs if run.reaches(m)]
             if not active:  # for example 1 x 1 -> 1, which has no order 0
@@ -176,8 +185,8 @@ def depthwise_linear(
                 continue
             products = []
             for run in active:
-                source = aligned[m] if run.is_even else mirrored[m - 1]
-                products.append(_product(source[..., slices[m][run.segment]], group_weights, run))
+                sources = straight[m] if run.is_even else mirrored[m - 1]
+                products.append(_product(sources[run.segment], own_weights[run], run))
             scaled = kernel[active[0].start : active[-1].stop] * _coefficients(
                 active, m, kernel.dtype
             )
@@ -189,7 +198,7 @@ def depthwise_linear(
 def _product(source: jax.Array, weights: jax.Array, run: Run) -> jax.Array:
     """All paths of a run: `[E, orders, len(paths) * mul]`."""
     edges, pair, _ = source.shape
-    block = weights[:, run.start : run.stop].reshape(edges, 1, len(run.paths), run.mul)
+    block = weights.reshape(edges, 1, len(run.paths), run.mul)
     return (source[:, :, None, :] * block).reshape(edges, pair, -1)
 
 
@@ -221,7 +230,7 @@ def shared_depthwise_linear(
     orders: dict[int, list[jax.Array]] = {index: [] for index in alive}
     for m in range(max((paths.irreps_out[index].ir.l for index in alive), default=-1) + 1):
         wanted = [index for index in alive if paths.irreps_out[index].ir.l >= m]
-        sources = channel_slices(paths.irreps_in, m) if m < len(aligned) else {}
+        sources = segments_of_order(paths.irreps_in, m) if m < len(aligned) else []
         if not sources:
             _append_zeros(orders, wanted, alive, weight.dtype, aligned[0].shape[0])
             continue
@@ -231,11 +240,9 @@ def shared_depthwise_linear(
         pair = 1 if m == 0 else 2
         flat = aligned[m].reshape(aligned[m].shape[0], -1) @ matrix
         product = flat.reshape(flat.shape[0], pair, -1)
-        start = 0
-        for index in wanted:
-            width = alive[index].shape[1]
-            orders[index].append(product[..., start : start + width])
-            start += width
+        pieces = split_last_axis(product, [alive[index].shape[1] for index in wanted])
+        for index, piece in zip(wanted, pieces, strict=True):
+            orders[index].append(piece)
     return tuple(tuple(orders[i]) if i in orders else None for i in range(len(kernels)))
 
 
@@ -275,7 +282,7 @@ def _order_matrix(
     folded: Sequence[dict[tuple[int, bool], jax.Array]],
     widths: Sequence[int],
     paths: DepthwisePaths,
-    sources: dict[int, slice],
+    sources: Sequence[int],
     m: int,
 ) -> jax.Array:
     """The matrix of order m: `[C, W]` for m = 0, else `[2 C, 2 W]` acting on (-m, +m) at once."""
@@ -338,11 +345,9 @@ def gate_orders(
       irreps: the segments.
       gates: `[E, 1, copies of everything but even scalars]`.
     """
-    factors, start = [], 0
-    for mul, ir in irreps:
-        is_scalar = ir == e3nn.Irrep("0e")
-        factors.append(None if is_scalar else gates[..., start : start + mul])
-        start += 0 if is_scalar else mul
+    gated = [mul for mul, ir in irreps if ir != e3nn.Irrep("0e")]
+    pieces = iter(split_last_axis(gates, gated))
+    factors = [None if ir == e3nn.Irrep("0e") else next(pieces) for _, ir in irreps]
     aligned = []
     for m in range(irreps.lmax + 1):
         parts = [

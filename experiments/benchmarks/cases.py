@@ -6,7 +6,7 @@ import dataclasses
 
 from experiments.benchmarks import structures
 
-FORWARD, FORCES, TRAIN = "forward", "forces", "train"
+FORWARD, FORCES, TRAIN, DYNAMICS = "forward", "forces", "train", "dynamics"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Case:
       preset: the model.
       make: gives so many structures.
       batch_size: structures in a step, over all devices.
-      kind: `train`, a full step with AdamW; `forces`, energies and forces; `forward`, energies.
+      kind: `train`, a full step with AdamW; `forces`, energies and forces; `forward`, energies;
+        `dynamics`, one force evaluation of one structure, neighbor list included.
       learns_forces: whether the loss of a training step has forces.
       official: the official release's time on two cores, in matrix products, where it was measured.
     """
@@ -36,6 +37,7 @@ CASES = {
     "md17_l2_aspirin_batch_1": Case("md17_l2", _ASPIRIN, 1, official=12),
     "md17_l2_aspirin_forces": Case("md17_l2", _ASPIRIN, 8, FORCES, official=24),
     "md17_l2_aspirin_forces_batch_1": Case("md17_l2", _ASPIRIN, 1, FORCES, official=3.9),
+    "md17_l2_aspirin_dynamics": Case("md17_l2", _ASPIRIN, 1, DYNAMICS, official=3.9),
     "md17_l2_aspirin_forward": Case("md17_l2", _ASPIRIN, 8, FORWARD),
     "md17_l2_linear_aspirin": Case("md17_l2_linear", _ASPIRIN, 8),
     "md17_l2_dot_product_aspirin": Case("md17_l2_dot_product", _ASPIRIN, 8),

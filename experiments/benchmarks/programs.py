@@ -11,6 +11,11 @@ import numpy as np
 from equiformer_jax.data import batching
 from equiformer_jax.data.graph_building import build_graph_store
 from equiformer_jax.data.graph_packing import pack_parts
+from equiformer_jax.data.normalizer import Normalizer
+from equiformer_jax.graph import batch_graphs, build_graph
+from equiformer_jax.inference.dynamics.evaluator import ForceEvaluator
+from equiformer_jax.inference.meaning import Meaning
+from equiformer_jax.inference.potential import Potential
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.models.presets import get_preset
 from equiformer_jax.training.objectives import EnergyForceObjective
@@ -18,7 +23,7 @@ from equiformer_jax.training.optimizer import make_optimizer
 from equiformer_jax.training.sharding import make_data_mesh, place_batch, replicate
 from equiformer_jax.training.state import create_train_state
 from equiformer_jax.training.step import make_evaluation_step, make_predict, make_train_step
-from experiments.benchmarks.cases import FORCES, TRAIN, Case
+from experiments.benchmarks.cases import DYNAMICS, FORCES, TRAIN, Case
 
 
 class Program(NamedTuple):
@@ -41,6 +46,8 @@ class Program(NamedTuple):
 
 def build(case: Case) -> Program:
     """Makes structures, graphs, parameters and the step of a case."""
+    if case.kind == DYNAMICS:
+        return _build_dynamics(case)
     config = get_preset(case.preset)
     structures = case.make(case.batch_size)
     store = build_graph_store(structures, config.max_radius, config.max_neighbors)
@@ -66,3 +73,18 @@ def build(case: Case) -> Program:
         function = make_evaluation_step(predict, objective, mesh)
     atoms, edges = int(store.sizes.nodes.sum()), int(store.sizes.edges.sum())
     return Program(function, (carried, placed), batch, atoms, edges)
+
+
+def _build_dynamics(case: Case) -> Program:
+    """A force evaluation as molecular dynamics does it, the neighbor list already made."""
+    config, (structure,) = get_preset(case.preset), case.make(1)
+    graph = build_graph(structure, config.max_radius)
+    batch = batch_graphs([graph])
+    params = jax.jit(Equiformer(config).init)(jax.random.key(0), batch)["params"]
+    potential = Potential(config, params, Meaning(Normalizer(scale=1.0)))
+    evaluator = ForceEvaluator(potential, structure)
+    evaluator(structure.positions)
+    positions = jax.device_put(structure.positions.astype(np.float32))
+    atoms, edges = structure.num_atoms, int(graph.n_edge[0])
+    function = jax.jit(evaluator.evaluate)
+    return Program(function, (evaluator.neighbors, positions), batch, atoms, edges)

@@ -40,7 +40,7 @@ def test_dead_irreps_are_left_out_and_change_nothing_else(settings):
 def test_invalid_edges_are_as_if_they_were_not_there(settings):
     features, context = random_features(NODE, 7), small_context()
     kept = np.random.default_rng(0).random(len(context.scalars)) < 0.7
-    masked = context._replace(edges=context.edges._replace(valid=kept))
+    masked = context._replace(edges=dataclasses.replace(context.edges, valid=kept))
     edges = jax.tree.map(lambda x: x[kept], context.edges)
     without = context._replace(
         edges=edges,

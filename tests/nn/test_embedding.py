@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ def test_rows_outside_the_table_are_not_numbers():
 
 def test_atoms_without_neighbors_get_zeros():
     context = small_context()
-    edges = context.edges._replace(valid=np.asarray(context.edges.receivers) != 2)
+    edges = dataclasses.replace(context.edges, valid=np.asarray(context.edges.receivers) != 2)
     module = EdgeDegreeEmbedding("4x0e+3x1e", "1x0e+1x1e", (6,), 3.0)
     initialize = compile_quickly(module.init_with_output)
     features, _ = initialize(jax.random.key(0), context._replace(edges=edges))

@@ -16,6 +16,7 @@ from equiformer_jax.ops.irreps import (
     sort_even_first,
     split_components,
     split_gate,
+    split_last_axis,
     to_features,
     to_irreps_array,
 )
@@ -89,3 +90,11 @@ def test_dead_segments_are_refused_where_their_values_are_needed():
     assert alive_segment((None, 2), 1) == 2
     with pytest.raises(ValueError, match="segment 0 of 2 is dead"):
         alive((None, 2))
+
+
+def test_pieces_of_the_last_axis():
+    x = np.arange(12.0).reshape(2, 6)
+    pieces = split_last_axis(x, (1, 0, 5))
+    assert [piece.shape for piece in pieces] == [(2, 1), (2, 0), (2, 5)]
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=-1), x)
+    assert split_last_axis(x, ()) == []

@@ -1,0 +1,1 @@
+"""Force evaluation inside molecular dynamics: neighbor lists, folded networks, tabulated radii."""
