@@ -8,6 +8,8 @@ check_jax_version()
 
 from equiformer_jax import training  # noqa: E402
 from equiformer_jax.graph import batch_graphs, build_graph  # noqa: E402
+from equiformer_jax.inference.calculator import EquiformerCalculator  # noqa: E402
+from equiformer_jax.inference.dynamics.evaluator import ForceEvaluator  # noqa: E402
 from equiformer_jax.inference.loading import load  # noqa: E402
 from equiformer_jax.inference.potential import Potential  # noqa: E402
 from equiformer_jax.models.config import EquiformerConfig  # noqa: E402
@@ -25,7 +27,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Equiformer",
+    "EquiformerCalculator",
     "EquiformerConfig",
+    "ForceEvaluator",
     "Potential",
     "Structure",
     "batch_graphs",

@@ -22,7 +22,7 @@ class EquiformerCalculator(Calculator):
 
     Calls for the same atoms at new positions, or in another cell, run one compiled program with a
     neighbor list that is kept (`ForceEvaluator`); other atoms get a program of their own. Models
-    that keep only the nearest neighbors are evaluated by the potential itself.
+    that keep only the nearest neighbors, and ensembles, are evaluated by the potential itself.
 
     Attributes:
       potential: whose predictions they are.
@@ -72,7 +72,7 @@ class EquiformerCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
     def _predict(self, structure: Structure) -> tuple[float, np.ndarray, np.ndarray | None]:
-        if self.potential.config.max_neighbors is not None or structure.num_atoms == 1:
+        if self._is_for_the_potential(structure):
             (found,) = self.potential([structure])
             if found.energy is None or found.forces is None:
                 raise UnsuitableStructureError(
@@ -84,6 +84,11 @@ class EquiformerCalculator(Calculator):
                 self.potential, structure, skin=self._skin, say=self._say
             )
         return self.evaluator.with_stress(structure.positions, structure.cell)
+
+    def _is_for_the_potential(self, structure: Structure) -> bool:
+        potential = self.potential
+        is_special = potential.config.max_neighbors is not None or potential.members > 1
+        return is_special or structure.num_atoms == 1
 
 
 def _same_atoms(one: Structure, other: Structure) -> bool:

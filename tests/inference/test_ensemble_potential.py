@@ -80,3 +80,14 @@ def test_the_spread_is_written_beside_the_predictions(trained, potential, tmp_pa
         assert arrays["spread_energy"].shape == (len(structures),)
         forces = np.concatenate([found.properties["spread_forces"] for found in predicted])
         np.testing.assert_array_equal(arrays["spread_forces"], forces)
+
+
+def test_a_calculator_takes_an_ensemble_and_an_evaluator_refuses_it(trained, potential):
+    structure = trained[1][0]
+    atoms = eqf.structure_to_ase(structure)
+    atoms.calc = eqf.EquiformerCalculator(potential)
+    (predicted,) = potential([structure])
+    np.testing.assert_allclose(atoms.get_potential_energy(), predicted.energy, rtol=1e-7)
+    np.testing.assert_allclose(atoms.get_forces(), predicted.forces, atol=1e-6)
+    with pytest.raises(ValueError, match="an ensemble of 2; call it itself"):
+        eqf.ForceEvaluator(potential, structure)

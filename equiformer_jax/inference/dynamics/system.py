@@ -29,6 +29,11 @@ def check_system(potential: Potential, structure: Structure, skin: float) -> Non
         raise UnsuitableStructureError(
             f"the potential predicts {potential.describe()}, whose slope is no force"
         )
+    if potential.members > 1:
+        raise ValueError(
+            f"the potential is an ensemble of {potential.members}; call it itself, or make one of "
+            "a member (`training.ensemble.member`)"
+        )
     if config.max_neighbors is not None:
         raise ValueError(
             f"max_neighbors={config.max_neighbors}: which neighbors such a model keeps depends on "
