@@ -166,7 +166,7 @@ def test_several_hosts_take_the_safe_budget_for_every_batch():
 
 def test_several_hosts_cannot_grow_a_budget():
     _, batches = squeezed_rows(HostDevices(2, 1, 2), 0.3)
-    with pytest.raises(ValueError, match=r"several hosts cannot agree.*headroom \(now 0.1\)"):
+    with pytest.raises(ValueError, match=r"several hosts cannot agree.*a data.headroom above 0.1"):
         next(batches.epoch(0))
 
 
