@@ -1,31 +1,18 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from equiformer_jax.training.edge_parts import edge_axis_of, with_divisible_edges
 from equiformer_jax.training.mesh_settings import MeshSettings
 from equiformer_jax.training.sharding import make_data_mesh
-from tests.paths import REPOSITORY
 from tests.training.whole_batch import whole_source
+from tests.virtual_devices import output_on_devices
 
 
 def test_edges_may_be_divided_over_any_devices():
     """Steps, evaluation, micro-batches, a divided optimizer: the numbers of one device."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    finished = subprocess.run(
-        [sys.executable, "-m", "tests.training.divided_edges"],
-        cwd=REPOSITORY,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("agrees") == 4
+    output = output_on_devices("tests.training.divided_edges", 8)
+    assert output.count("agrees") == 4
 
 
 def test_one_place_on_the_edge_axis_changes_nothing():

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,24 +13,15 @@ from equiformer_jax.training.objectives import DenoisingObjective, EnergyForceOb
 from equiformer_jax.training.sharding import make_data_mesh, place_batch, replicate
 from equiformer_jax.training.state import create_train_state
 from equiformer_jax.training.step import make_train_step
-from tests.paths import REPOSITORY
 from tests.training.small_potential import initial_params, predict, random_source
+from tests.virtual_devices import output_on_devices
 
 
 def test_any_number_of_devices_gives_the_step_of_the_whole_batch():
     """Uneven graphs and padding, devices without a graph, micro-batches: the same weights."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    finished = subprocess.run(
-        [sys.executable, "-m", "tests.training.whole_batch"],
-        cwd=REPOSITORY,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("devices agree") == 5
-    assert "divided states agree" in finished.stdout
+    output = output_on_devices("tests.training.whole_batch", 8)
+    assert output.count("devices agree") == 5
+    assert "divided states agree" in output
 
 
 OBJECTIVE = EnergyForceObjective(energy_std=1.0, force_weight=1.0)
