@@ -63,8 +63,7 @@ def init_members(
     members: int,
 ) -> Params:
     """Fresh parameters of all members; member i draws from `fold_in(key, i)`."""
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(members))
-    return jax.vmap(init, in_axes=(0, None))(keys, graph)
+    return jax.vmap(init, in_axes=(0, None))(_keys_of_members(key, members), graph)
 
 
 def ensemble_state(
@@ -81,8 +80,11 @@ def ensemble_state(
       A state whose leaves have a member axis, but for `step`, which all members share.
     """
     members = len(jax.tree.leaves(params)[0])
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(members))
-    return jax.vmap(create, out_axes=_AXES)(params, keys)
+    return jax.vmap(create, out_axes=_AXES)(params, _keys_of_members(key, members))
+
+
+def _keys_of_members(key: jax.Array, members: int) -> jax.Array:
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(members))
 
 
 def make_ensemble_predict(predict: Predict) -> Predict:

@@ -5,6 +5,7 @@ Its axis `data` divides a batch, its axis `edge` the edges of each part of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -24,17 +25,22 @@ _SMALLEST_DIVIDED = 1024
 Tree = TypeVar("Tree")
 
 
-def make_data_mesh(num_devices: int | None = None, edge_parts: int = 1) -> Mesh:
+def make_data_mesh(
+    num_devices: int | None = None,
+    edge_parts: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
     """A mesh over the devices of all hosts, with the axes `data` and `edge`.
 
     Args:
       num_devices: use the first so many devices; all if `None`.
       edge_parts: devices that share the edges of one part of a batch.
+      devices: to choose from; those that are here if `None`.
 
     Raises:
       ValueError: there are fewer devices, or `edge_parts` does not divide them.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     if num_devices is not None and not 1 <= num_devices <= len(devices):
         raise ValueError(f"{num_devices} devices asked for, {len(devices)} are here")
     count = num_devices or len(devices)
@@ -103,6 +109,15 @@ def fetch_own_parts(array: jax.Array) -> np.ndarray:
     """What `place_batch` would have made such an array of: the slices of this process's devices."""
     shards = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
     return np.concatenate([np.asarray(shards[start].data) for start in sorted(shards)])
+
+
+def placed(tree: Tree, shardings: Tree) -> Tree:
+    """Shapes and types of a tree with a place for each array."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
