@@ -39,6 +39,9 @@ _EDGES = flags.DEFINE_integer("edges", None, "Of a structure; else typical of it
 _LARGEST = flags.DEFINE_bool(
     "largest_batch", True, "Look for the largest batch, which compiles the step two to four times."
 )
+_QUICK = flags.DEFINE_bool(
+    "quick", False, "Let the compiler stop early: two to four times faster, a worse program."
+)
 
 
 @program
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     config: config_dict.ConfigDict = _CONFIG.value
     if _BATCH_SIZE.value is not None:
         config.training.batch_size = _BATCH_SIZE.value
-    task = make_task(config, _TOPOLOGY.value, _say, _ATOMS.value, _EDGES.value)
+    task = make_task(config, _TOPOLOGY.value, _say, _ATOMS.value, _EDGES.value, _QUICK.value)
     flag = flags.FLAGS["config"]
     name = config_flags.get_config_filename(flag)
     report = examine(task, name, config_flags.get_override_values(flag))

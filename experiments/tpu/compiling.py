@@ -13,6 +13,8 @@ from experiments.tpu.abstract_step import AbstractStep
 
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _USED = re.compile(r"Used ([\d.]+)([KMGT]?)B? of ([\d.]+)([KMGT]?)B? hbm")
+# The least that XLA can be asked to spend on making a program fast; 0 is its default.
+_LEAST_EFFORT = -1.0
 _ONE_TOO_LARGE = re.compile(r"Allocation \(size=(\d+)\) would exceed memory \(size=(\d+)\)")
 
 
@@ -73,8 +75,13 @@ class TooLarge:
     seconds: float
 
 
-def compile_step(step: AbstractStep) -> Compiled | TooLarge:
+def compile_step(step: AbstractStep, quick: bool = False) -> Compiled | TooLarge:
     """Compiles a step for the chips that its arguments lie on.
+
+    Args:
+      step: what to compile.
+      quick: whether the compiler may stop early: the program is a valid one that computes the
+        same, but takes more memory and moves more.
 
     Raises:
       jax.errors.JaxRuntimeError: XLA cannot compile it, for another reason than its size.
@@ -82,7 +89,9 @@ def compile_step(step: AbstractStep) -> Compiled | TooLarge:
     start, processor_start = time.perf_counter(), time.process_time()
     lowered = step.trace().lower()
     try:
-        program = lowered.compile()
+        program = lowered.compile(
+            {"exec_time_optimization_effort": _LEAST_EFFORT} if quick else None
+        )
     except jax.errors.JaxRuntimeError as error:
         needed = read_exhaustion(str(error))
         if needed is None:

@@ -30,18 +30,20 @@ class Task(NamedTuple):
       topology: the chips.
       size: of a structure.
       say: prints a line.
+      quick: whether the compiler may stop early (`compiling.compile_step`).
     """
 
     config: config_dict.ConfigDict
     topology: Topology
     size: StructureSize
     say: Callable[[str], None]
+    quick: bool = False
 
     def attempt(self, structures: int | None = None) -> tuple[AbstractStep, Compiled | TooLarge]:
         """Compiles a step with so many structures on a chip at a time, or as configured."""
         step = build_step(self.config, self.topology, self.size, structures)
         self.say(f"compiling the step with {step.structures} structures on a chip at a time ...")
-        return step, compile_step(step)
+        return step, compile_step(step, self.quick)
 
 
 def make_task(
@@ -50,6 +52,7 @@ def make_task(
     say: Callable[[str], None],
     atoms: int | None = None,
     edges: int | None = None,
+    quick: bool = False,
 ) -> Task:
     """Finds chips and sizes.
 
@@ -59,13 +62,14 @@ def make_task(
       say: prints a line.
       atoms: of a structure; what is typical of the data set if `None`.
       edges: likewise.
+      quick: whether the compiler may stop early.
 
     Raises:
       TopologyError: there is no such topology, or no libtpu.
       ValueError: the size of the structures is unknown.
     """
     size = typical_size(config.data, atoms, edges)
-    return Task(config, find_topology(topology), size, say)
+    return Task(config, find_topology(topology), size, say, quick)
 
 
 def examine(task: Task, name: str, overrides: Mapping[str, Any]) -> report.Report:
@@ -83,6 +87,7 @@ def examine(task: Task, name: str, overrides: Mapping[str, Any]) -> report.Repor
     described = report.describe_task(
         name, overrides, task.topology, task.size, step, task.config.training.batch_size
     )
+    described["quick"] = task.quick
     if isinstance(found, TooLarge):
         return described | report.describe_excess(found)
     return described | _read(task, step, found)

@@ -139,7 +139,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         (
             "compiling took",
             f"{report['compile_seconds']:.0f} s, {report['compile_processor_seconds']:.0f} s of "
-            "all cores together",
+            f"all cores together{', stopped early (--quick)' if report['quick'] else ''}",
         )
     )
     memory, flops = report["memory_bytes"], report["flops"]

@@ -58,7 +58,7 @@ def test_a_step_that_does_not_fit_is_a_result(monkeypatch):
     monkeypatch.setattr(examine_module, "find_topology", lambda _: cpu_topology())
     tried = []
 
-    def compile_nothing(step):
+    def compile_nothing(step, quick):
         tried.append(step.structures)
         return TooLarge(needed=max(step.structures * 2**33, 2**35), available=2**34, seconds=1.5)
 
@@ -92,6 +92,7 @@ def test_a_step_is_compiled_for_tpus(mesh, structures, float32_mode):
     config.mesh.update(mesh)
     _, report, _ = run(config, "v5e:2x4")
     assert report["problems"] == []
+    assert not report["quick"]
     assert report["structures_per_chip"] == structures
     assert report["memory_bytes"]["total"] < report["available_bytes"]
     # The gradient is summed over eight chips, float32, however it is divided.

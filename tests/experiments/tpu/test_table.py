@@ -5,6 +5,8 @@ import json
 import pathlib
 import subprocess
 
+import pytest
+
 from equiformer_jax.training.early_checks import check_configuration
 from experiments.tpu import table
 from experiments.tpu.chips import split_name
@@ -59,10 +61,24 @@ def test_compiling_says_how_it_ended(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(table.subprocess, "run", run)
     for _ in range(3):
-        compile_entry(ENTRY, tmp_path, limit_seconds=7)
+        compile_entry(ENTRY, tmp_path, limit_seconds=7, quick=not endings)
     fine, failed, explained, late = capsys.readouterr().out.splitlines()
     assert fine == f"v5e-8_tiny: {tmp_path}/v5e-8_tiny.json"
     assert (failed, explained) == ("v5e-8_tiny failed:", "ValueError: no such thing")
     assert late == "v5e-8_tiny: not compiled within 7 s"
     assert "--topology=v5e:2x4" in commands[0]
     assert f"--output={tmp_path}/v5e-8_tiny.json" in commands[0]
+    assert ["--quick" in command for command in commands] == [False, False, True]
+
+
+@pytest.mark.parametrize(("known", "quick", "needed"), [
+    (None, True, True),
+    (False, True, False),
+    (False, False, False),
+    (True, True, False),
+    (True, False, True),
+])  # fmt: skip
+def test_a_full_report_takes_the_place_of_a_quick_one(tmp_path, known, quick, needed):
+    if known is not None:
+        (tmp_path / "v5e-8_tiny.json").write_text(json.dumps({"quick": known}))
+    assert table.has_report(ENTRY, tmp_path, quick) is not needed
