@@ -14,9 +14,11 @@ from tests.paths import REPOSITORY
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-# Tests spend their time compiling tiny programs that run once: without LLVM's optimizations that
-# takes half as long. Tests of the programs run them in processes of their own, as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Tests spend their time compiling tiny programs that run once: without optimizations that takes a
+# third as long. Tests of the programs run them in processes of their own, as users do.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 import jax
 

@@ -127,7 +127,7 @@ def environment(num_devices):
         **os.environ,
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
     }
 
 

@@ -17,7 +17,6 @@ from equiformer_jax.ops.segment import (
     mean_over_parts,
     sum_to_nodes,
 )
-from tests.compilation import compile_quickly
 from tests.models.test_model_options import random_variables, small_model
 
 PARTS, AXIS = 4, "edge"
@@ -37,7 +36,7 @@ DROPOUT = {"alpha_drop": 0.3, "proj_drop": 0.3, "drop_path_rate": 0.2}
 
 def divided(function, *specs):
     """The function on four devices; the same results come from all of them."""
-    return compile_quickly(
+    return jax.jit(
         jax.shard_map(
             lambda *arguments: jax.tree.map(lambda x: x[None], function(*arguments)),
             mesh=MESH,
@@ -130,7 +129,7 @@ def check_model():
     ).config
     graph = crystal()
     variables = random_variables(eqf.Equiformer(config), graph)
-    wanted = compile_quickly(in_training(config))(variables, graph)
+    wanted = jax.jit(in_training(config))(variables, graph)
     found = divided(in_training(config, AXIS), WHOLE, DIVIDED)(variables, graph)
     assert np.abs(wanted[1]["forces"]).max() > 1e-3
     assert_same_everywhere(found, wanted)

@@ -1,4 +1,4 @@
-"""Presets with few channels and random weights, compiled for fast compilation."""
+"""Presets with few channels and random weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import numpy as np
 
 import equiformer_jax as eqf
 from tests.models.small_systems import Budget, System, batch_of, graph_of, system_of
-
-# Numbers do not need fast code, and code that need not be fast compiles several times sooner.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 FEATURE_FIELDS = (
     "irreps_node_embedding",
@@ -99,7 +96,7 @@ class Predictor:
         self.budget = budget
         example = graph_of(system_of([[0.0, 0, 0], [0, 0, 1]]), config.max_radius)
         self.variables = random_variables(self.model, example, seed)
-        self._outputs = compiled(self._trace)
+        self._outputs = jax.jit(self._trace)
 
     def _trace(self, variables: dict, graph: jraph.GraphsTuple) -> dict[str, jax.Array]:
         return all_outputs(self.model, variables, graph)
@@ -136,11 +133,6 @@ def all_outputs(
     if model.config.use_auxiliary_task or model.config.use_denoising:
         outputs = {**model.apply(variables, graph), **outputs}
     return outputs
-
-
-def compiled(function: Callable, **options: Any) -> Callable:
-    """`jax.jit` that compiles fast and makes slow code."""
-    return jax.jit(function, compiler_options=COMPILER_OPTIONS, **options)
 
 
 def directional_derivative(energy: Callable[[float], float], step: float = 1e-5) -> float:

@@ -20,7 +20,6 @@ from equiformer_jax.ops.radial import log_smooth_envelope
 from tests.models.small_models import (
     all_outputs,
     assert_close,
-    compiled,
     random_variables,
     small_config,
 )
@@ -96,7 +95,7 @@ class Differentiate:
         self.model = eqf.Equiformer(small_config("md17_l2", **(SMALL | fields)))
         example = graph_of(system_of([[0.0, 0, 0], [0, 0, 1]]), CUTOFF)
         self._variables = random_variables(self.model, example, dtype=dtype)
-        self._gradients = compiled(jax.grad(self._loss, argnums=(0, 1), has_aux=True))
+        self._gradients = jax.jit(jax.grad(self._loss, argnums=(0, 1), has_aux=True))
 
     @property
     def tolerance(self) -> float:
@@ -327,4 +326,4 @@ def test_the_last_number_below_a_smooth_cutoff(cutoff: float, dtype: str) -> Non
         last = jnp.nextafter(cutoff_as_number, jnp.zeros_like(cutoff_as_number))
         slope = jax.grad(lambda d: log_smooth_envelope(d, cutoff))
         for function in (lambda d: log_smooth_envelope(d, cutoff), slope, jax.grad(slope)):
-            assert np.isfinite(compiled(function)(last))
+            assert np.isfinite(jax.jit(function)(last))

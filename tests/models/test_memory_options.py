@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import equiformer_jax as eqf
-from tests.compilation import compile_quickly
 from tests.models.test_model_options import graph_of, random_variables, small_model
 
 DROPOUT = {"alpha_drop": 0.3, "proj_drop": 0.3, "out_drop": 0.3, "drop_path_rate": 0.3}
@@ -37,7 +36,7 @@ def test_derivatives_in_training_stay_the_same(graph):
     )
     variables = random_variables(plain, graph)
 
-    @compile_quickly
+    @jax.jit
     def results(variables, key):
         return [of_one(model, variables, key) for model in (plain, thrifty)]
 
@@ -60,7 +59,7 @@ def test_every_message_works_in_edge_blocks(message, graph):
     plain, blocked = (small_model(**blocks, **message, **DROPOUT) for blocks in ({}, BLOCKS))
     variables = random_variables(plain, graph)
 
-    @compile_quickly
+    @jax.jit
     def both(variables, key):
         return [energy_and_forces(model, variables, graph, key) for model in (plain, blocked)]
 

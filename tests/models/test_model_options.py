@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import equiformer_jax as eqf
-from tests.compilation import compile_quickly
 
 CUTOFF = 4.0
 
@@ -62,13 +61,13 @@ def random_variables(model, graph):
 
 
 def energy_and_forces(model):
-    return compile_quickly(lambda variables, graph: eqf.energy_and_forces(model, variables, graph))
+    return jax.jit(lambda variables, graph: eqf.energy_and_forces(model, variables, graph))
 
 
 def test_every_layer_of_the_stack_starts_elsewhere(graph):
     scalars = {"irreps_node_embedding": "4x0e", "irreps_sh": "1x0e", "irreps_head": "2x0e"}
     model = small_model(num_layers=4, irreps_mlp_mid="4x0e", irreps_feature="4x0e", **scalars)
-    params = compile_quickly(model.init)(jax.random.key(0), graph)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), graph)["params"]
     stacked = [np.asarray(x) for x in jax.tree.leaves(params["blocks"])]
     assert {len(x) for x in stacked} == {3}
     drawn = [x for x in stacked if np.unique(x).size > 1]
@@ -83,7 +82,7 @@ def test_dropout_changes_values_in_training_only(rate, graph):
     plain, model = small_model(), small_model(**{rate: 0.4})
     variables = random_variables(plain, graph)
 
-    @compile_quickly
+    @jax.jit
     def energies(variables, key):
         evaluated = [m.apply(variables, graph)["energy"][0] for m in (plain, model)]
         training = model.apply(variables, graph, deterministic=False, rngs={"dropout": key})

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 import equiformer_jax as eqf
-from tests.compilation import compile_quickly
 from tests.paths import REPOSITORY
 from tests.reference.directions import DIRECTIONS, parameter_direction
 from tests.reference.fixture_files import Arrays, Fixture, read_fixture
@@ -105,8 +104,7 @@ def set_up(fixture: Fixture) -> Setup:
 def test_outputs(path: pathlib.Path) -> None:
     fixture = read_fixture(path)
     _, model, variables, graph = set_up(fixture)
-    compiled = compile_quickly(outputs_of, static_argnums=0)
-    outputs = compiled(model, variables, graph)
+    outputs = jax.jit(outputs_of, static_argnums=0)(model, variables, graph)
     assert set(outputs) == set(fixture.outputs)
     for name, values in outputs.items():
         expected = fixture.outputs[name]
@@ -123,8 +121,7 @@ def test_slopes_of_the_loss(path: pathlib.Path) -> None:
     def loss(variables: dict, graph: jraph.GraphsTuple) -> jax.Array:
         return half_mean_squares(outputs_of(model, variables, graph), fixture.outputs)
 
-    compiled = compile_quickly(jax.grad(loss))
-    gradient = eqf.variables_to_torch(compiled(variables, graph), config)
+    gradient = eqf.variables_to_torch(jax.jit(jax.grad(loss))(variables, graph), config)
     expected = sum(fixture.slopes.values())
     shapes = {name: value.shape for name, value in fixture.parameters.items()}
     for index in range(DIRECTIONS):

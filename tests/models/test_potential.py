@@ -16,7 +16,6 @@ from tests.models.small_models import (
     Predictor,
     assert_close,
     assert_same,
-    compiled,
     directional_derivative,
     random_variables,
     small_config,
@@ -196,7 +195,7 @@ def test_inputs_for_denoising_may_be_missing(
     system = noisy_molecule()
     graph = predict.batch([system])
     graph = graph._replace(nodes={k: v for k, v in graph.nodes.items() if k not in missing})
-    energy = compiled(predict.model.apply)(predict.variables, graph)["energy"]
+    energy = jax.jit(predict.model.apply)(predict.variables, graph)["energy"]
     assert_close(energy[0], predict(system._replace(**same_as))[0].energy)
 
 
@@ -211,7 +210,7 @@ class Dropout:
         self.model = eqf.Equiformer(tiny_config(**dict.fromkeys(rates, 0.3), num_layers=2))
         example = graph_of(system_of([[0.0, 0, 0], [0, 0, 1]]), 5.0)
         self.variables = random_variables(self.model, example)
-        self._outputs = compiled(self._trace, static_argnums=2)
+        self._outputs = jax.jit(self._trace, static_argnums=2)
 
     def _trace(self, graph: jraph.GraphsTuple, seed: int, deterministic: bool) -> Any:
         return eqf.energy_and_forces(

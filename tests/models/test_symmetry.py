@@ -22,7 +22,6 @@ from tests.models.small_models import (
     Predictor,
     assert_close,
     assert_same,
-    compiled,
     directional_derivative,
     small_config,
 )
@@ -313,7 +312,7 @@ stress_model = models("oc20_is2re_is2rs")
 def stress_of(predict: Predictor) -> Callable:
     """Energies, forces and stress of systems, padding included."""
 
-    @compiled
+    @jax.jit
     def outputs(variables: dict, graph: jraph.GraphsTuple) -> tuple[jax.Array, ...]:
         return energy_forces_and_stress(predict.model, variables, graph)
 

@@ -22,7 +22,6 @@ from equiformer_jax.ops.tensor_product import (
     shared_depthwise_linear,
     unalign,
 )
-from tests.compilation import compile_quickly
 from tests.golden import Fixture
 from tests.nn.golden_units import (
     apply_to_rows,
@@ -44,7 +43,7 @@ def run_separable(fixture: Fixture) -> Outputs:
     product = _shared_product if fixture.meta["internal_weights"] else _radial_product
     config = config_of(fixture)
 
-    @compile_quickly
+    @jax.jit
     def message(params: Any, rows, scalars, matrices) -> jax.Array:
         aligned = align(to_features(rows, node), node, matrices)
         kernels = [params["message_linear"].get(str(ir)) for _, ir in paths.irreps_out]

@@ -19,7 +19,6 @@ from equiformer_jax.ops.irreps import gate_input, to_features, to_irreps_array
 from equiformer_jax.ops.paths import depthwise_paths
 from equiformer_jax.ops.radial import exponential_centers
 from tests import golden
-from tests.compilation import compile_quickly
 from tests.golden import Fixture
 from tests.nn.golden_units import (
     apply_to_rows,
@@ -41,7 +40,7 @@ def run_basis(fixture: Fixture, basis_type: str) -> Outputs:
         assert golden.relative_error([beta] * number, fixture.arrays["param/betas"]) < 1e-14
     else:
         params = params_from(fixture, layout.basis_slots(config), "rbf")["radial_basis"]
-    basis = compile_quickly(RadialBasis(basis_type, number, cutoff).apply)
+    basis = jax.jit(RadialBasis(basis_type, number, cutoff).apply)
     return {"y": basis({"params": params}, fixture.arrays["in/d"])}
 
 
@@ -53,7 +52,7 @@ def run_radial_network(fixture: Fixture) -> Outputs:
     params = params_from(fixture, layout.radial_slots(config, "unit", (), paths))
     network = RadialNetwork(tuple(hidden), weights)
 
-    @compile_quickly
+    @jax.jit
     def weights_of_edges(params, invariants):
         return network.apply({"params": params}, invariants).per_edge()
 
@@ -72,7 +71,7 @@ def run_norm(fixture: Fixture, kind: str) -> Outputs:
     module = EquivariantNorm(irreps, kind)
     params = {name: array.ravel() for name, array in fixture.group("param").items()}
 
-    @functools.partial(compile_quickly, static_argnums=3)
+    @functools.partial(jax.jit, static_argnums=3)
     def normalize(params, rows, graph_index, num_graphs):
         features = to_features(rows, irreps)
         normalized = module.apply({"params": params}, features, graph_index, num_graphs)
@@ -97,7 +96,7 @@ def run_feed_forward(fixture: Fixture) -> Outputs:
 def run_node_embedding(fixture: Fixture) -> Outputs:
     types, node = fixture.meta["max_atom_type"], fixture.meta["node"]
     params = params_from(fixture, layout.embedding_slots("unit", (), types, node))
-    embed = compile_quickly(NodeEmbedding(types, node).apply)
+    embed = jax.jit(NodeEmbedding(types, node).apply)
     scalars = embed({"params": params}, fixture.arrays["in/z"])[:, 0]
     # The module gives the even scalars, which come first; every other feature is zero.
     zeros = np.zeros((len(scalars), e3nn.Irreps(node).dim - scalars.shape[1]))
@@ -113,7 +112,7 @@ def run_edge_degree_embedding(fixture: Fixture) -> Outputs:
     slots = layout.edge_degree_slots(config)
     params = params_from(fixture, slots, "edge_deg_embed")["edge_degree_embedding"]
 
-    @compile_quickly
+    @jax.jit
     def embed(params, context):
         return to_irreps_array(module.apply({"params": params}, context), node).array
 

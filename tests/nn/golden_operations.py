@@ -22,7 +22,6 @@ from equiformer_jax.ops.tensor_product import (
     unalign,
 )
 from equiformer_jax.ops.wigner import wigner_3j
-from tests.compilation import compile_quickly
 from tests.golden import Fixture
 from tests.nn.golden_units import alignment, matrices_of
 
@@ -51,7 +50,7 @@ def run_wigner_3j(fixture: Fixture) -> Outputs:
 
 
 def run_wigner_matrices(fixture: Fixture) -> Outputs:
-    matrices = compile_quickly(wigner_matrices, static_argnums=1)(fixture.arrays["in/R"][None], 4)
+    matrices = jax.jit(wigner_matrices, static_argnums=1)(fixture.arrays["in/R"][None], 4)
     # Scalars are never rotated: degree 0 has no matrix here.
     return {"D0": np.ones((1, 1))} | {f"D{d.shape[-1] // 2}": d[0] for d in matrices}
 
@@ -60,7 +59,7 @@ def run_spherical_harmonics(fixture: Fixture) -> Outputs:
     geometry = edge_geometry(jnp.asarray(fixture.arrays["in/vec"]))
     # Row 0 is the zero vector. It has no direction; such an edge is invalid here and sends nothing.
     np.testing.assert_array_equal(geometry.valid, np.arange(len(geometry.valid)) > 0)
-    harmonics = compile_quickly(aligned_harmonics)(alignment(geometry.direction[1:], 6))
+    harmonics = jax.jit(aligned_harmonics)(alignment(geometry.direction[1:], 6))
     rows = np.concatenate([np.ones((len(harmonics[0]), 1)), *harmonics], axis=-1)
     return {"lmax6_component": rows, "e_l3": rows[:, :16], "o_l3": rows[:, :16]}
 
@@ -90,7 +89,7 @@ def _product(
     """The product, and a linear map that only puts its channels into the official order."""
     kernels = [np.eye(len(order))[order] for order in paths.row_orders()]
 
-    @compile_quickly
+    @jax.jit
     def product(rows, weights, kernels, matrices):
         features = to_features(rows, paths.irreps_in)
         aligned = align(features, paths.irreps_in, matrices)
@@ -104,7 +103,7 @@ def run_gate(fixture: Fixture) -> Outputs:
     irreps_in, irreps = (e3nn.Irreps(fixture.meta[key]) for key in ("irreps_in", "irreps_out"))
     assert gate_input(irreps) == irreps_in
 
-    @compile_quickly
+    @jax.jit
     def gate(rows):
         gated = activations.gate(to_features(rows, irreps_in), irreps)
         return to_irreps_array(gated, irreps).array
@@ -113,7 +112,7 @@ def run_gate(fixture: Fixture) -> Outputs:
 
 
 def run_heads(fixture: Fixture) -> Outputs:
-    @compile_quickly
+    @jax.jit
     def cut_and_join(rows):
         split = [split_heads(x, fixture.meta["num_heads"]) for x in to_features(rows, irreps)]
         per_head = tuple(jnp.moveaxis(x, -2, 1) for x in split)

@@ -19,7 +19,6 @@ from equiformer_jax.ops.attention import EdgeList
 from equiformer_jax.ops.frames import aligning_rotation, wigner_matrices
 from equiformer_jax.ops.irreps import to_features, to_irreps_array
 from tests import golden
-from tests.compilation import compile_quickly
 
 
 def config_of(fixture: golden.Fixture, **overrides: Any) -> eqf.EquiformerConfig:
@@ -53,7 +52,7 @@ def apply_to_rows(
 ) -> jax.Array:
     """A module between official layouts, of `irreps[0]` and of `irreps[1]`."""
 
-    @compile_quickly
+    @jax.jit
     def apply(params: Any, rows: jax.Array, others: Any) -> jax.Array:
         features = module.apply({"params": params}, to_features(rows, irreps[0]), *others)
         return to_irreps_array(features, irreps[1]).array
@@ -67,7 +66,7 @@ def matrices_of(fixture: golden.Fixture) -> tuple[jax.Array, ...]:
     return alignment(directions, e3nn.Irreps(fixture.meta["sh"]).lmax)
 
 
-@functools.partial(compile_quickly, static_argnums=1)
+@functools.partial(jax.jit, static_argnums=1)
 def alignment(directions: jax.Array, lmax: int) -> tuple[jax.Array, ...]:
     return wigner_matrices(aligning_rotation(directions), lmax)
 

@@ -12,7 +12,6 @@ from equiformer_jax.nn.context import GraphContext
 from equiformer_jax.ops.attention import EdgeList
 from equiformer_jax.ops.frames import aligning_rotation, wigner_matrices
 from equiformer_jax.ops.geometry import EdgeGeometry, edge_geometry, edge_vectors
-from tests.compilation import compile_quickly
 
 NODE = "8x0e+4x1e"
 SETTINGS = AttentionSettings(
@@ -42,7 +41,7 @@ def small_context() -> GraphContext:
     )
 
 
-@compile_quickly
+@jax.jit
 def _frames(vectors: jax.Array) -> tuple[EdgeGeometry, tuple[jax.Array, ...]]:
     geometry = edge_geometry(vectors)
     return geometry, wigner_matrices(aligning_rotation(geometry.direction), 1)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from equiformer_jax.nn.attention import GraphAttention
-from tests.compilation import compile_quickly
 from tests.nn.small_graph import NODE, SETTINGS, small_context
 from tests.ops.symmetry import assert_features_close, random_features
 
@@ -21,7 +20,7 @@ every_message = pytest.mark.parametrize("settings", MESSAGES.values(), ids=MESSA
 
 
 def variables_of(module, features, context):
-    return compile_quickly(module.init)(jax.random.key(0), features, context)
+    return jax.jit(module.init)(jax.random.key(0), features, context)
 
 
 @every_message
@@ -29,10 +28,10 @@ def test_dead_irreps_are_left_out_and_change_nothing_else(settings):
     features, context = random_features(NODE, 7), small_context()
     whole = GraphAttention(settings, NODE, NODE)
     variables = variables_of(whole, features, context)
-    scalars, vectors = compile_quickly(whole.apply)(variables, features, context)
+    scalars, vectors = jax.jit(whole.apply)(variables, features, context)
     for alive, wanted in ((("0e",), (scalars, None)), (("1e",), (None, vectors))):
         part = GraphAttention(settings, NODE, NODE, alive)
-        found = compile_quickly(part.apply)(variables, features, context)
+        found = jax.jit(part.apply)(variables, features, context)
         assert_features_close(found, wanted)
 
 
@@ -49,7 +48,7 @@ def test_invalid_edges_are_as_if_they_were_not_there(settings):
     )
     module = GraphAttention(dataclasses.replace(settings, rescale_degree=True), NODE, NODE)
     variables = variables_of(module, features, context)
-    apply = compile_quickly(module.apply)
+    apply = jax.jit(module.apply)
     assert_features_close(apply(variables, features, masked), apply(variables, features, without))
 
 
@@ -58,11 +57,9 @@ def test_dropout_of_weights_keeps_the_mean():
     settings = dataclasses.replace(SETTINGS, alpha_drop=0.3)
     module = GraphAttention(settings, NODE, NODE, deterministic=False)
     variables = variables_of(GraphAttention(settings, NODE, NODE), features, context)
-    wanted = compile_quickly(GraphAttention(settings, NODE, NODE).apply)(
-        variables, features, context
-    )
+    wanted = jax.jit(GraphAttention(settings, NODE, NODE).apply)(variables, features, context)
 
-    @compile_quickly
+    @jax.jit
     def draws(keys):
         return jax.vmap(
             lambda key: module.apply(variables, features, context, rngs={"dropout": key})

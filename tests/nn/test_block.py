@@ -8,7 +8,6 @@ import pytest
 
 from equiformer_jax.nn.attention import AttentionSettings
 from equiformer_jax.nn.block import TransformerBlock
-from tests.compilation import compile_quickly
 from tests.nn.small_graph import GRAPH_INDEX, NODE, SETTINGS, small_context
 from tests.ops.symmetry import assert_features_close, random_features
 
@@ -31,13 +30,13 @@ def block(
 
 @pytest.fixture(scope="module")
 def variables():
-    return compile_quickly(block(SETTINGS).init)(jax.random.key(0), FEATURES, CONTEXT)
+    return jax.jit(block(SETTINGS).init)(jax.random.key(0), FEATURES, CONTEXT)
 
 
 def test_stochastic_depth_drops_whole_branches_of_whole_graphs(variables):
     """With both branches dropped a graph passes unchanged; with none it is scaled up."""
 
-    @compile_quickly
+    @jax.jit
     def draws(keys):
         module = block(SETTINGS, rate=0.5, deterministic=False)
         return jax.vmap(
@@ -61,5 +60,5 @@ def test_projection_dropout_acts_on_both_branches(variables):
     settings = dataclasses.replace(SETTINGS, proj_drop=0.999)
     module = block(settings, deterministic=False)
     rngs = {"dropout": jax.random.key(0)}
-    result = compile_quickly(module.apply)(variables, FEATURES, CONTEXT, rngs=rngs)
+    result = jax.jit(module.apply)(variables, FEATURES, CONTEXT, rngs=rngs)
     assert_features_close(result, FEATURES)  # both updates are gone

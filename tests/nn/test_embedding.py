@@ -11,7 +11,6 @@ import pytest
 from equiformer_jax.nn.embedding import EdgeDegreeEmbedding, ForceEmbedding
 from equiformer_jax.nn.linear import NodeEmbedding
 from equiformer_jax.ops.frames import aligned_harmonics, aligning_rotation, wigner_matrices
-from tests.compilation import compile_quickly
 from tests.nn.small_graph import small_context
 from tests.ops.symmetry import assert_features_close, random_rotation, transform
 
@@ -29,7 +28,7 @@ def test_atoms_without_neighbors_get_zeros():
     context = small_context()
     edges = dataclasses.replace(context.edges, valid=np.asarray(context.edges.receivers) != 2)
     module = EdgeDegreeEmbedding("4x0e+3x1e", "1x0e+1x1e", (6,), 3.0)
-    initialize = compile_quickly(module.init_with_output)
+    initialize = jax.jit(module.init_with_output)
     features, _ = initialize(jax.random.key(0), context._replace(edges=edges))
     for x in features:
         np.testing.assert_array_equal(x[2], 0)
@@ -41,12 +40,12 @@ def test_average_degree_divides_by_its_root():
     module, twice = (
         EdgeDegreeEmbedding("4x0e+3x1e", "1x0e+1x1e", (6,), degree) for degree in (3.0, 12.0)
     )
-    variables = compile_quickly(module.init)(jax.random.key(0), context)
-    once, halves = (compile_quickly(m.apply)(variables, context) for m in (module, twice))
+    variables = jax.jit(module.init)(jax.random.key(0), context)
+    once, halves = (jax.jit(m.apply)(variables, context) for m in (module, twice))
     assert_features_close(halves, tuple(x / 2 for x in once))
 
 
-@compile_quickly
+@jax.jit
 def harmonics(directions):
     return aligned_harmonics(wigner_matrices(aligning_rotation(directions), 2))
 
@@ -57,7 +56,7 @@ def force_embedding():
     module = ForceEmbedding("1x0e+1x1e+1x2e", NODE)
     variables = module.init(jax.random.key(0), np.ones((1, 3)))
     variables["params"]["linear"]["bias"] += 0.7
-    return compile_quickly(lambda forces: module.apply(variables, forces)), variables
+    return jax.jit(lambda forces: module.apply(variables, forces)), variables
 
 
 def test_forces_are_embedded_as_harmonics_times_length(force_embedding):
@@ -90,4 +89,4 @@ def test_derivatives_at_zero_force_are_finite(force_embedding):
         return sum(jnp.sum(jnp.sin(x)) for x in module.apply(embed, forces))
 
     for derivative in (jax.grad, jax.hessian):
-        assert np.isfinite(compile_quickly(derivative(total))(np.zeros((1, 3)))).all()
+        assert np.isfinite(jax.jit(derivative(total))(np.zeros((1, 3)))).all()

@@ -11,7 +11,6 @@ from equiformer_jax.nn.embedding import EdgeDegreeEmbedding
 from equiformer_jax.nn.linear import EquivariantLinear, LinearWeights, NodeEmbedding
 from equiformer_jax.nn.normalization import EquivariantNorm
 from equiformer_jax.nn.radial import RadialBasis, RadialNetwork
-from tests.compilation import compile_quickly
 from tests.nn.small_graph import small_context
 from tests.ops.symmetry import random_features
 
@@ -19,7 +18,7 @@ KEY = 11
 
 
 def initial_parameters(module, *arguments):
-    init = compile_quickly(module.init)
+    init = jax.jit(module.init)
     return jax.tree.map(np.asarray, init(jax.random.key(KEY), *arguments)["params"])
 
 

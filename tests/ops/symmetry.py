@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import e3nn_jax as e3nn
+import jax
 import numpy as np
 import scipy.spatial.transform
 
 from equiformer_jax.ops.frames import wigner_matrices
 from equiformer_jax.ops.irreps import Features
-from tests.compilation import compile_quickly
 
-_wigner_matrices = compile_quickly(wigner_matrices, static_argnums=1)
+_wigner_matrices = jax.jit(wigner_matrices, static_argnums=1)
 
 
 def random_features(irreps: str, count: int, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -15,7 +15,6 @@ from equiformer_jax.ops.attention import (
     scale_queries,
 )
 from equiformer_jax.ops.irreps import Features
-from tests.compilation import compile_quickly
 from tests.ops.symmetry import assert_features_close, random_features
 
 HEADS, NODES = 2, 6
@@ -36,8 +35,8 @@ def edge_list(envelope: np.ndarray | None = None) -> EdgeList:
     return EdgeList(senders, jnp.asarray(RECEIVERS), valid & is_open, log_envelope)
 
 
-@compile_quickly
-def attend_quickly(logits: jax.Array, values: Features) -> Features:
+@jax.jit
+def attended(logits: jax.Array, values: Features) -> Features:
     return attend(logits, values, IRREPS, edge_list(), NODES)
 
 
@@ -83,7 +82,7 @@ def test_attention_is_an_explicit_softmax_with_its_gradient(options):
         edges = edge_list(optional.get("envelope"))
         return attend(logits, values, IRREPS, edges, NODES, optional.get("keep"))
 
-    @compile_quickly
+    @jax.jit
     def value_and_pullback(arguments):
         results = []
         for function in (explicit, summed):
@@ -97,7 +96,7 @@ def test_attention_is_an_explicit_softmax_with_its_gradient(options):
 
 def test_nodes_without_valid_edges_receive_zeros():
     inputs = random_inputs()
-    for total in attend_quickly(inputs["logits"], inputs["values"]):
+    for total in attended(inputs["logits"], inputs["values"]):
         empty = np.isin(np.arange(NODES), EMPTY_NODES)
         np.testing.assert_array_equal(total[empty], 0)
         assert np.abs(total[~empty]).min() > 0
@@ -105,8 +104,8 @@ def test_nodes_without_valid_edges_receive_zeros():
 
 def test_dead_values_stay_dead_and_change_nothing():
     inputs = random_inputs()
-    _, vectors = attend_quickly(inputs["logits"], inputs["values"])
-    some = attend_quickly(inputs["logits"], (None, inputs["values"][1]))
+    _, vectors = attended(inputs["logits"], inputs["values"])
+    some = attended(inputs["logits"], (None, inputs["values"][1]))
     assert_features_close(some, (None, vectors))
 
 
@@ -114,8 +113,8 @@ def test_a_constant_added_to_the_logits_of_a_node_changes_nothing():
     inputs = random_inputs()
     shifted = inputs["logits"] + 500.0 * RECEIVERS[:, None]
     assert_features_close(
-        attend_quickly(shifted, inputs["values"]),
-        attend_quickly(inputs["logits"], inputs["values"]),
+        attended(shifted, inputs["values"]),
+        attended(inputs["logits"], inputs["values"]),
     )
 
 
@@ -123,9 +122,7 @@ def test_values_of_invalid_edges_are_not_read():
     inputs = random_inputs()
     changed = tuple(np.where(VALID[:, None, None], x, 1e6) for x in inputs["values"])
     logits = np.where(VALID[:, None], inputs["logits"], 1e6)
-    assert_features_close(
-        attend_quickly(logits, changed), attend_quickly(inputs["logits"], inputs["values"])
-    )
+    assert_features_close(attended(logits, changed), attended(inputs["logits"], inputs["values"]))
 
 
 @pytest.mark.parametrize("envelope", [None, 0.0], ids=["published", "envelope of zero"])
@@ -137,7 +134,7 @@ def test_second_derivatives_are_finite_without_neighbors(float32_mode, envelope)
         values = tuple(scale * x for x in inputs["values"])
         return sum(jnp.sum(jnp.sin(x)) for x in attend(logits, values, IRREPS, edges, NODES))
 
-    hessian_of = compile_quickly(jax.hessian(objective, argnums=(0, 1)))
+    hessian_of = jax.jit(jax.hessian(objective, argnums=(0, 1)))
     hessian = hessian_of(inputs["logits"], jnp.ones(()))
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(hessian))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(hessian))

@@ -10,7 +10,6 @@ import pytest
 
 from equiformer_jax.ops.dropout import drop_path, equivariant_dropout, keep_factors
 from equiformer_jax.ops.irreps import Features
-from tests.compilation import compile_quickly
 from tests.ops.symmetry import assert_features_close, random_features, random_rotation, transform
 
 RATE = 0.3
@@ -22,7 +21,7 @@ def key() -> jax.Array:
     return jax.random.key(7)
 
 
-@functools.partial(compile_quickly, static_argnames="scalars_only")
+@functools.partial(jax.jit, static_argnames="scalars_only")
 def dropout(key: jax.Array, features: Features, scalars_only: bool = False) -> Features:
     return equivariant_dropout(key, features, IRREPS, RATE, scalars_only)
 

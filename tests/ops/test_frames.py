@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from equiformer_jax.ops.frames import aligned_harmonics, aligning_rotation, wigner_matrices
-from tests.compilation import compile_quickly
 from tests.ops.symmetry import random_rotation
 
 LMAX = 4
@@ -21,8 +20,8 @@ def random_directions(count: int = 50) -> np.ndarray:
 
 
 DIRECTIONS = np.concatenate([POLES, BOUNDARY, random_directions()])
-rotations = compile_quickly(aligning_rotation)
-wigner = compile_quickly(wigner_matrices, static_argnums=1)
+rotations = jax.jit(aligning_rotation)
+wigner = jax.jit(wigner_matrices, static_argnums=1)
 
 
 def harmonics(vectors: jax.Array, lmax: int) -> jax.Array:
@@ -67,7 +66,7 @@ def library_harmonics(vectors: jax.Array, lmax: int) -> jax.Array:
 
 
 def test_harmonics_are_those_of_the_library():
-    through_frames, wanted = compile_quickly(
+    through_frames, wanted = jax.jit(
         lambda vectors: (harmonics(vectors, LMAX), library_harmonics(vectors, LMAX))
     )(DIRECTIONS)
     np.testing.assert_allclose(through_frames, wanted, atol=1e-13)
@@ -78,7 +77,7 @@ def test_derivative_through_the_frame_is_a_difference_quotient():
     vectors = DIRECTIONS * np.linspace(0.8, 4, len(DIRECTIONS))[:, None]
     change, step = np.random.default_rng(1).normal(size=vectors.shape), 1e-5
 
-    @compile_quickly
+    @jax.jit
     def tangent_and_ends(vectors):
         def function(x):
             return harmonics(x, LMAX)
@@ -91,7 +90,7 @@ def test_derivative_through_the_frame_is_a_difference_quotient():
 
 
 def test_second_derivatives_are_those_of_the_library():
-    @compile_quickly
+    @jax.jit
     def both(vectors):
         def hessian(function):
             return jax.vmap(jax.hessian(lambda vector: function(vector[None], 3)[0]))(vectors)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import e3nn_jax as e3nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from equiformer_jax.ops.normalization import EPSILON, graph_norm, layer_norm
-from tests.compilation import compile_quickly
 from tests.ops.symmetry import assert_features_close, random_features, random_rotation, transform
 
 IRREPS = e3nn.Irreps("6x0e+4x0o+4x1e+3x2o")
@@ -30,9 +30,7 @@ KINDS = {
     "instance": per_graph,
     "graph": lambda x, *affine: per_graph(x, *affine, mean_shift=ONES[:6] / 4),
 }
-every_kind = pytest.mark.parametrize(
-    "norm", [compile_quickly(norm) for norm in KINDS.values()], ids=KINDS
-)
+every_kind = pytest.mark.parametrize("norm", [jax.jit(norm) for norm in KINDS.values()], ids=KINDS)
 
 
 @every_kind

@@ -23,7 +23,6 @@ from equiformer_jax.ops.tensor_product import (
     shared_depthwise_linear,
     unalign,
 )
-from tests.compilation import compile_quickly
 from tests.ops.dense_tensor_product import dense_linear, dense_product
 from tests.ops.symmetry import assert_features_close, random_features, random_rotation, transform
 
@@ -78,7 +77,7 @@ def matrices_of(vectors: jax.Array) -> tuple[jax.Array, ...]:
     return wigner_matrices(aligning_rotation(edge_geometry(vectors).direction), 3)
 
 
-frames = compile_quickly(matrices_of)
+frames = jax.jit(matrices_of)
 
 
 def random_arguments(case: Case, shared: bool, seed: int = 0) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def derivatives(function, case: Case, arguments: dict[str, Any], direction: dict
 def test_aligned_product_is_the_dense_one_with_two_derivatives(case, shared):
     arguments, direction = (random_arguments(case, shared, seed) for seed in (0, 1))
 
-    @compile_quickly
+    @jax.jit
     def both(arguments, direction):
         return [derivatives(f, case, arguments, direction) for f in (dense, edge_aligned)]
 
@@ -144,7 +143,7 @@ def test_product_turns_with_features_and_edges(invert):
         "features": transform(arguments["features"], case.source, rotation, invert),
         "vectors": arguments["vectors"] @ rotation.T * (-1 if invert else 1),
     }
-    product = compile_quickly(lambda arguments: edge_aligned(case, **arguments))
+    product = jax.jit(lambda arguments: edge_aligned(case, **arguments))
     irreps = depthwise_paths(*case).irreps_out
     assert_features_close(product(turned), transform(product(arguments), irreps, rotation, invert))
 
@@ -157,7 +156,7 @@ def test_outputs_without_a_kernel_are_not_computed(shared):
     aligned = align(arguments["features"], paths.irreps_in, matrices)
     weights = arguments["weights"]
     function = shared_depthwise_linear if shared else depthwise_linear
-    product = compile_quickly(lambda kernels: function(aligned, weights, kernels, paths))
+    product = jax.jit(lambda kernels: function(aligned, weights, kernels, paths))
     kernels = [arguments["kernels"][str(ir)] for _, ir in paths.irreps_out]
     everything, some = product(kernels), product([kernels[0], None, kernels[2]])
     assert some[1] is None

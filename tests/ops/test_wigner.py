@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
 from equiformer_jax.ops.frames import wigner_matrices
 from equiformer_jax.ops.wigner import aligned_coefficient, degree_raising, wigner_3j
-from tests.compilation import compile_quickly
 from tests.ops.symmetry import random_rotation
 
-wigner = compile_quickly(wigner_matrices, static_argnums=1)
+wigner = jax.jit(wigner_matrices, static_argnums=1)
 
 TRIPLES = [
     triple

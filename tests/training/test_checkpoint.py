@@ -331,9 +331,7 @@ def test_at_least_one_checkpoint_is_kept(tmp_path):
 
 def start_saving(workdir):
     environment = {**os.environ, "JAX_ENABLE_X64": "1"}
-    environment["XLA_FLAGS"] = (
-        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    )
+    environment["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
     return subprocess.Popen(
         [sys.executable, "-m", "tests.training.endless_saves", str(workdir)],
         stdin=subprocess.PIPE,

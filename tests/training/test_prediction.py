@@ -11,7 +11,6 @@ import equiformer_jax as eqf
 from equiformer_jax.models.potential import energy_and_forces, energy_forces_and_stress
 from equiformer_jax.training.objectives import EnergyForceObjective
 from equiformer_jax.training.prediction import make_predict
-from tests.compilation import compile_quickly
 from tests.models.small_models import random_variables, small_config
 from tests.models.small_systems import CRYSTAL_CUTOFF, CRYSTALS, batch_of, random_system
 
@@ -45,7 +44,7 @@ def assert_close(left, right):
 
 def test_energies_forces_and_stress_are_those_of_the_potential(setting):
     model, params, graph = setting
-    found = compile_quickly(make_predict(model, True, needs_stress=True))(params, graph, None)
+    found = jax.jit(make_predict(model, True, needs_stress=True))(params, graph, None)
     energy, forces, stress = energy_forces_and_stress(model, {"params": params}, graph)
     assert found.keys() == {"energy", "forces", "stress", "denoising"}
     assert_close(found["energy"], energy)
@@ -57,12 +56,12 @@ def test_energies_forces_and_stress_are_those_of_the_potential(setting):
 
 def test_moved_atoms_get_their_noise_beside_the_forces(setting):
     model, params, graph = setting
-    found = compile_quickly(make_predict(model, needs_forces=True))(params, graph, None)
+    found = jax.jit(make_predict(model, needs_forces=True))(params, graph, None)
     energy, forces = energy_and_forces(model, {"params": params}, graph)
     assert found.keys() == {"energy", "forces", "denoising"}
     assert_close(found["energy"], energy)
     assert_close(found["forces"], forces)
-    outputs = compile_quickly(lambda p: model.apply({"params": p}, graph))(params)
+    outputs = jax.jit(lambda p: model.apply({"params": p}, graph))(params)
     assert_close(found["denoising"], outputs["denoising"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from equiformer_jax.inference.dynamics.network_energy import (
     forces_of_edges,
 )
 from equiformer_jax.inference.dynamics.skin_list import Edges
-from tests.compilation import compile_quickly
 from tests.models.small_models import random_variables, small_config
 
 POSITIONS = np.cumsum(np.random.default_rng(0).normal(size=(6, 3)), axis=0)
@@ -55,7 +55,7 @@ def test_energy_and_forces_are_those_of_the_model(preset, overrides):
         config, variables["params"], structure.atomic_numbers, TAGS, use_table=False
     )
 
-    @compile_quickly
+    @jax.jit
     def folded(network, positions):
         edges = edges_of(graph, positions)
         energy, gradient = energy_and_edge_gradients(plan, network, edges)

@@ -18,7 +18,6 @@ from equiformer_jax.inference.dynamics.skin_list import (
     update_if_moved,
 )
 from equiformer_jax.neighbors import neighbor_list
-from tests.compilation import compile_quickly
 
 CUTOFF = 2.5
 
@@ -56,7 +55,7 @@ def test_edges_are_those_of_a_fresh_list_after_any_move(pbc):
     cell = np.diag([2.2, 3.0, 5.5]) + generator.uniform(-0.4, 0.4, (3, 3))
     structure = eqf.Structure(generator.random((6, 3)) @ cell, [6] * 6, cell=cell, pbc=pbc)
     shape, neighbors_at = make(structure, skin=0.6)
-    neighbors_at = compile_quickly(neighbors_at)
+    neighbors_at = jax.jit(neighbors_at)
     neighbors, updates = empty_list(shape, jnp.float64), []
     positions = np.array(structure.positions)
     lattice = jnp.asarray(complete_cell(structure.cell, structure.pbc))
@@ -75,7 +74,7 @@ def test_edges_are_those_of_a_fresh_list_after_any_move(pbc):
 def test_without_skin_every_move_makes_a_new_list():
     structure = eqf.Structure(np.eye(3), [6] * 3)
     shape, neighbors_at = make(structure, skin=0.0)
-    neighbors_at = compile_quickly(neighbors_at)
+    neighbors_at = jax.jit(neighbors_at)
     neighbors = empty_list(shape, jnp.float64)
     for step, updates in ((0.0, 1), (0.0, 1), (1e-3, 2)):
         positions = structure.positions + step
@@ -87,7 +86,7 @@ def test_without_skin_every_move_makes_a_new_list():
 def test_the_second_half_of_the_edges_is_the_first_reversed_and_they_can_be_sorted():
     structure = eqf.Structure(np.random.default_rng(0).random((5, 3)) * 3, [6] * 5)
     shape, neighbors_at = make(structure, skin=0.5)
-    edges, _ = compile_quickly(neighbors_at)(
+    edges, _ = jax.jit(neighbors_at)(
         empty_list(shape, jnp.float64), structure.positions, jnp.eye(3)
     )
     half = shape.num_pairs
@@ -102,7 +101,7 @@ def test_the_second_half_of_the_edges_is_the_first_reversed_and_they_can_be_sort
 def test_an_overflow_is_noticed_and_remembered(candidates, pairs):
     structure = eqf.Structure(np.random.default_rng(0).random((8, 3)), [6] * 8)
     shape, neighbors_at = make(structure, 0.5, candidates, pairs)
-    neighbors_at = compile_quickly(neighbors_at)
+    neighbors_at = jax.jit(neighbors_at)
     neighbors = empty_list(shape, jnp.float64)
     _, neighbors = neighbors_at(neighbors, structure.positions, jnp.eye(3))
     assert has_overflowed(shape, neighbors)
