@@ -1,4 +1,4 @@
-"""A training whose edges are bfloat16 learns what one in float32 learns; its weights are float32."""
+"""A training in bfloat16 learns what one in float32 learns; its weights stay float32."""
 
 from __future__ import annotations
 
