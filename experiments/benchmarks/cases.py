@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+from typing import Any
 
+from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.models.presets import get_preset
 from experiments.benchmarks import structures
+from experiments.tpu.sizes import SYSTEMS
 
 FORWARD, FORCES, TRAIN, DYNAMICS = "forward", "forces", "train", "dynamics"
 
@@ -21,6 +26,7 @@ class Case:
         `dynamics`, one force evaluation of one structure, neighbor list included.
       learns_forces: whether the loss of a training step has forces.
       official: the official release's time on two cores, in matrix products, where it was measured.
+      changes: fields of the model that differ from the preset, with their values.
     """
 
     preset: str
@@ -29,6 +35,12 @@ class Case:
     kind: str = TRAIN
     learns_forces: bool = True
     official: float | None = None
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def config(self) -> EquiformerConfig:
+        """Of the model."""
+        return get_preset(self.preset, **dict(self.changes))
 
 
 _ASPIRIN = structures.aspirin
@@ -48,5 +60,35 @@ CASES = {
     "oc20_is2re": Case("oc20_is2re", structures.slabs, 4, learns_forces=False),
     "oc20_is2re_batch_2": Case("oc20_is2re", structures.slabs, 2, learns_forces=False, official=32),
     "md22_60_atoms": Case("md17_l2", structures.chains(60), 4, official=165),
-    "md22_370_atoms": Case("md17_l2", structures.double_walled_nanotube, 1),
+    **{f"md22_{name}": Case("md17_l2", structures.md22_system(name), 1) for name in SYSTEMS},
 }
+
+
+def find_case(text: str) -> Case:
+    """A case by its name, behind which fields of the model can be changed.
+
+    Args:
+      text: such as `md17_l2_aspirin` or `md17_l2_aspirin,remat=True,edge_block_size=512`.
+
+    Raises:
+      ValueError: there is no such case or field, or the field does not take the value.
+    """
+    name, *changes = text.split(",")
+    if name not in CASES:
+        raise ValueError(f"case={name!r}; known are {sorted(CASES)}")
+    case = dataclasses.replace(CASES[name], changes=tuple(_read_change(text) for text in changes))
+    try:
+        _ = case.config
+    except TypeError as error:
+        raise ValueError(f"case={text!r}: {error}") from error
+    return case
+
+
+def _read_change(text: str) -> tuple[str, Any]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r}; expected FIELD=VALUE")
+    try:
+        return field, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return field, value  # a word

@@ -17,7 +17,6 @@ from equiformer_jax.inference.dynamics.evaluator import ForceEvaluator
 from equiformer_jax.inference.meaning import Meaning
 from equiformer_jax.inference.potential import Potential
 from equiformer_jax.models.equiformer import Equiformer
-from equiformer_jax.models.presets import get_preset
 from equiformer_jax.training.objectives import EnergyForceObjective
 from equiformer_jax.training.optimizer import make_optimizer
 from equiformer_jax.training.sharding import make_data_mesh, place_batch, replicate
@@ -48,7 +47,7 @@ def build(case: Case) -> Program:
     """Makes structures, graphs, parameters and the step of a case."""
     if case.kind == DYNAMICS:
         return _build_dynamics(case)
-    config = get_preset(case.preset)
+    config = case.config
     structures = case.make(case.batch_size)
     store = build_graph_store(structures, config.max_radius, config.max_neighbors)
     store = store.relative_to(store.energies().mean())
@@ -77,7 +76,7 @@ def build(case: Case) -> Program:
 
 def _build_dynamics(case: Case) -> Program:
     """A force evaluation as molecular dynamics does it, the neighbor list already made."""
-    config, (structure,) = get_preset(case.preset), case.make(1)
+    config, (structure,) = case.config, case.make(1)
     graph = build_graph(structure, config.max_radius)
     batch = batch_graphs([graph])
     params = jax.jit(Equiformer(config).init)(jax.random.key(0), batch)["params"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from equiformer_jax.data.embedded.aspirin import load_embedded_aspirin
 from equiformer_jax.structure import Structure
+from experiments.tpu.sizes import SYSTEMS
 
 Maker = Callable[[int], list[Structure]]
 
@@ -28,6 +29,19 @@ def chains(num_atoms: int) -> Maker:
     return make
 
 
+def md22_system(name: str) -> Maker:
+    """Makes systems of as many atoms as one of MD22, at least as dense."""
+    if name == "double-walled_nanotube":
+        return double_walled_nanotube
+    atoms = SYSTEMS[name].atoms
+
+    def make(count: int) -> list[Structure]:
+        generator = np.random.default_rng(0)
+        return [_molecule(generator, atoms, half_width=1.8, gap=1.3) for _ in range(count)]
+
+    return make
+
+
 def qm9_like(count: int) -> list[Structure]:
     """Molecules of 3 to 29 atoms, 18 on average, with as many edges as those of QM9."""
     generator = np.random.default_rng(0)
@@ -43,9 +57,9 @@ def slabs(count: int) -> list[Structure]:
 
 def double_walled_nanotube(count: int) -> list[Structure]:
     """Two nested carbon nanotubes of 370 atoms in all, as many as in MD22's."""
-    inner, outer = ase.build.nanotube(6, 0, length=5), ase.build.nanotube(15, 0, length=4)
-    atoms = (inner + outer)[:370]
+    atoms = ase.build.nanotube(6, 0, length=5) + ase.build.nanotube(15, 0, length=5)
     atoms.positions -= atoms.positions.mean(axis=0)
+    atoms = atoms[np.argsort(np.abs(atoms.positions[:, 2]), kind="stable")[:370]]
     generator = np.random.default_rng(0)
     return [
         Structure(

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from equiformer_jax.graph import build_graph
-from equiformer_jax.models.presets import list_presets
+from equiformer_jax.models.presets import get_preset, list_presets
 from experiments.benchmarks import structures
 from experiments.benchmarks.arithmetic import count_matrix_flops
-from experiments.benchmarks.cases import CASES
+from experiments.benchmarks.cases import CASES, find_case
 from experiments.benchmarks.timing import Machine, Stepper, time_in_turn
+from experiments.tpu.sizes import SYSTEMS
 
 
 def test_every_case_names_a_model_and_makes_its_structures():
@@ -64,6 +65,34 @@ def test_steps_are_taken_in_turn_and_a_donated_state_is_carried_on():
         assert len(stepper.seconds) == 3
         np.testing.assert_array_equal(stepper._carried, 4 * np.ones(3))
         assert stepper.compile_seconds.keys() == {"cold", "cached"}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_of_md22_are_as_dense_as_the_real_ones(name):
+    (structure,) = structures.md22_system(name)(1)
+    assert structure.num_atoms == SYSTEMS[name].atoms
+    edges = int(build_graph(structure, 5.0).n_edge[0])
+    assert 0.95 < edges / SYSTEMS[name].edges < 1.6
+
+
+def test_fields_of_the_model_are_changed_behind_the_name_of_a_case():
+    case = find_case("qm9,remat=True,compute_dtype=bfloat16")
+    assert case.config == get_preset("qm9", remat=True, compute_dtype="bfloat16")
+    assert dataclasses.replace(case, changes=()) == CASES["qm9"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("water", "case='water'; known are"),
+        ("qm9,remat", "'remat'; expected FIELD=VALUE"),
+        ("qm9,rematerialize=True", "rematerialize"),
+        ("qm9,num_layers=many", "num_layers is 'many'"),
+    ],
+)
+def test_a_mistyped_case_is_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        find_case(text)
 
 
 def test_cases_are_not_changed_by_accident():
