@@ -65,10 +65,11 @@ CASES = {
 
 
 def find_case(text: str) -> Case:
-    """A case by its name, behind which fields of the model can be changed.
+    """A case by its name, behind which it can be changed.
 
     Args:
-      text: such as `md17_l2_aspirin` or `md17_l2_aspirin,remat=True,edge_block_size=512`.
+      text: such as `md17_l2_aspirin,remat=True,edge_block_size=512`: fields of the model;
+        `batch_size=4`; `atoms=400`, made-up chains of so many atoms.
 
     Raises:
       ValueError: there is no such case or field, or the field does not take the value.
@@ -76,12 +77,24 @@ def find_case(text: str) -> Case:
     name, *changes = text.split(",")
     if name not in CASES:
         raise ValueError(f"case={name!r}; known are {sorted(CASES)}")
-    case = dataclasses.replace(CASES[name], changes=tuple(_read_change(text) for text in changes))
+    case, fields = CASES[name], dict(_read_change(text) for text in changes)
+    for field in ("batch_size", "atoms"):
+        if field in fields:
+            case = _resized(case, field, fields.pop(field))
+    case = dataclasses.replace(case, changes=tuple(fields.items()))
     try:
         _ = case.config
     except TypeError as error:
         raise ValueError(f"case={text!r}: {error}") from error
     return case
+
+
+def _resized(case: Case, field: str, value: Any) -> Case:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{field}={value!r}; expected a whole number from 1")
+    if field == "batch_size":
+        return dataclasses.replace(case, batch_size=value, official=None)
+    return dataclasses.replace(case, make=structures.chains(value), official=None)
 
 
 def _read_change(text: str) -> tuple[str, Any]:

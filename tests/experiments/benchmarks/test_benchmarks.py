@@ -81,6 +81,13 @@ def test_fields_of_the_model_are_changed_behind_the_name_of_a_case():
     assert dataclasses.replace(case, changes=()) == CASES["qm9"]
 
 
+def test_batches_and_structures_of_a_case_are_changed():
+    case = find_case("qm9,batch_size=3,atoms=7")
+    assert case.batch_size == 3
+    assert [structure.num_atoms for structure in case.make(2)] == [7, 7]
+    assert case.config == CASES["qm9"].config
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -88,6 +95,8 @@ def test_fields_of_the_model_are_changed_behind_the_name_of_a_case():
         ("qm9,remat", "'remat'; expected FIELD=VALUE"),
         ("qm9,rematerialize=True", "rematerialize"),
         ("qm9,num_layers=many", "num_layers is 'many'"),
+        ("qm9,atoms=0", "atoms=0; expected a whole number"),
+        ("qm9,batch_size=many", "batch_size='many'"),
     ],
 )
 def test_a_mistyped_case_is_named(text, message):
