@@ -15,6 +15,7 @@ talks to the host. Needs libtpu.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ _LARGEST = flags.DEFINE_bool(
 _QUICK = flags.DEFINE_bool(
     "quick", False, "Let the compiler stop early: two to four times faster, a worse program."
 )
+_DENSE = flags.DEFINE_bool(
+    "dense", False, "Compile messages in the textbook formulation, to compare with."
+)
 
 
 @program
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
     # Programs for chips that are not here can be written to the cache, but not read back.
     jax.config.update("jax_enable_compilation_cache", False)
+    from experiments.benchmarks.dense_formulation import dense_formulation
     from experiments.tpu.examine import examine, make_task, search_largest
     from experiments.tpu.report import largest_to_text, to_text
 
@@ -62,13 +67,15 @@ def main(arguments: Sequence[str]) -> None:
     task = make_task(config, _TOPOLOGY.value, _say, _ATOMS.value, _EDGES.value, _QUICK.value)
     flag = flags.FLAGS["config"]
     name = config_flags.get_config_filename(flag)
-    report = examine(task, name, config_flags.get_override_values(flag))
-    _say(to_text(report))
-    _write(report)
-    if _LARGEST.value:
-        report |= search_largest(task, report)
-        _say(largest_to_text(report))
+    with dense_formulation() if _DENSE.value else contextlib.nullcontext():
+        report = examine(task, name, config_flags.get_override_values(flag))
+        report["dense"] = _DENSE.value
+        _say(to_text(report))
         _write(report)
+        if _LARGEST.value:
+            report |= search_largest(task, report)
+            _say(largest_to_text(report))
+            _write(report)
     if report.get("problems"):
         sys.exit("the step must not be run like this:\n" + "\n".join(report["problems"]))
 
