@@ -21,6 +21,10 @@ from equiformer_jax.training.state import TrainState
 from equiformer_jax.training.step import Means
 
 _SHOWN_STRUCTURES = 8
+# After so many steps at the latest it is known whether one was not finite. The last few are left
+# out then, so that the devices need not wait for the host.
+_CHECKED_EVERY = 100
+_STILL_RUNNING = 4
 
 
 class EpochResult(NamedTuple):
@@ -45,6 +49,7 @@ def train_one_epoch(
     log: RunLog,
     wish: SharedWish,
     validate: Callable[[TrainState, Position, Record], None],
+    seconds_left: Callable[[Position], float],
 ) -> EpochResult:
     """Takes the steps of one epoch, or those that are left of it.
 
@@ -57,6 +62,7 @@ def train_one_epoch(
       wish: ends the epoch in the middle.
       validate: called inside the epoch where the configuration asks for it, with the state, the
         next position and the record of the steps since the last one, which it writes.
+      seconds_left: estimate for the rest of the run, at the given position.
 
     Raises:
       TrainingDivergedError: the loss is not finite; names the step, the structures of its batch and
@@ -72,6 +78,8 @@ def train_one_epoch(
             state, means = run.train_step(state, run.place(batch))
             steps.pending.append(means)
             done = batches.position.step
+            if len(steps.pending) >= _CHECKED_EVERY:
+                steps.check_older()
             is_last = wish.after_step()
             is_validated = done % validation_interval == 0 and done < length
             if (done % interval == 0 and done < length) or is_validated:
@@ -82,7 +90,7 @@ def train_one_epoch(
                     whole.go_on()
                 else:
                     log.write(record)
-                say(step_line(record, length))
+                say(step_line(record, length, seconds_left(Position(position.epoch, done))))
                 window = _Stopwatch(run)
             if is_last:
                 break
@@ -120,17 +128,28 @@ class _Steps:
         self._run, self._position, self._checkpoints = run, position, checkpoints
         self.pending: list[Means] = []
         self.finished: list[Means] = []
+        self._since_fetch: list[Means] = []
 
     def fetch(self) -> list[Means]:
-        """Waits for the pending steps and checks that their loss and gradient are finite."""
-        fetched = jax.device_get(self.pending)
+        """Waits for the pending steps, checks them, and returns those since the last call."""
+        self._check(len(self.pending))
+        fetched, self._since_fetch = self._since_fetch, []
+        return fetched
+
+    def check_older(self) -> None:
+        """Checks the pending steps but the last ones, which the devices may still be at."""
+        self._check(len(self.pending) - _STILL_RUNNING)
+
+    def _check(self, count: int) -> None:
+        """Checks that losses and gradients of the first pending steps are finite."""
+        fetched = jax.device_get(self.pending[:count])
         for index, means in enumerate(fetched):
             bad = [name for name, mean in means.items() if not math.isfinite(mean.total)]
             if bad:
                 self._refuse(self._position.step + len(self.finished) + index, bad)
-        self.pending = []
+        self.pending = self.pending[count:]
         self.finished += fetched
-        return fetched
+        self._since_fetch += fetched
 
     def _refuse(self, step: int, bad: Sequence[str]) -> None:
         run, epoch = self._run, self._position.epoch
@@ -144,8 +163,8 @@ class _Steps:
             f"step {epoch * run.length.steps_per_epoch + step} (epoch {epoch + 1}): "
             f"{', '.join(bad)} not finite; {good}. The batch had "
             f"{'; '.join(names[:_SHOWN_STRUCTURES])}{more}. A lower learning rate, or a look at "
-            "these structures (experiments.inspect_data), may help; "
-            "training.skip_nonfinite=True leaves such steps out"
+            "these structures (experiments.inspect_data), may help; the same command with "
+            "training.skip_nonfinite=True goes on and leaves such steps out"
         )
 
 

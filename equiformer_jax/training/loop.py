@@ -63,7 +63,9 @@ def train_epochs(
     with Interruption() as interruption, RunLog(workdir, int(state.step)) as log:
         wish = SharedWish(interruption, run.mesh)
         while position.epoch < num_epochs:
-            result = train_one_epoch(run, state, position, checkpoints, log, wish, validate)
+            result = train_one_epoch(
+                run, state, position, checkpoints, log, wish, validate, clock.seconds_left
+            )
             state, record, position = result.state, result.record, result.position
             if position.step:
                 if position != saved:

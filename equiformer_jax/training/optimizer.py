@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import optax
 
 # Leaves that do not decay wherever they are: biases, and everything that normalizations learn.
 NO_DECAY_LEAVES = frozenset({"bias", "scale", "affine_weight", "affine_bias", "mean_shift"})
 # Modules none of whose parameters decay: learned radial basis functions.
 NO_DECAY_MODULES = frozenset({"radial_basis"})
+_BLOCKS = re.compile(r"blocks\[(?P<start>-?\d*):(?P<stop>-?\d*)\](?:\.(?P<inside>.+))?")
 
 
 def decay_mask(params: optax.Params) -> optax.Params:
@@ -43,7 +46,7 @@ def frozen_mask(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
       patterns: each the path of a parameter or of a module, which stands for all parameters in it,
         its names joined by dots; `*` stands for any text, `?` for any character. For example
         `atom_embedding`, `blocks.attention.*` or `*.bias`. The blocks before the last one are one
-        module, `blocks`, and share each parameter.
+        module, `blocks`; some of them are named as in `blocks[0:3]`, which `trained_rows` reads.
 
     Returns:
       The same structure with a bool in place of each parameter.
@@ -73,6 +76,48 @@ def frozen_mask(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
     return mask
 
 
+def trained_rows(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
+    """Tells which blocks patterns leave free.
+
+    The blocks before the last one are repetitions of one module: each of their parameters has a
+    leading axis for them.
+
+    Args:
+      params: nested mapping of parameters.
+      patterns: such as `blocks[0:3]`, the first three blocks, or `blocks[:2].attention`, a module
+        inside; limits are those of Python's slices, and `*` and `?` are allowed behind them.
+
+    Returns:
+      The same structure with a bool array in place of each parameter, which broadcasts with it.
+
+    Raises:
+      ValueError: a pattern names no block, or nothing in it.
+    """
+    unmatched = set(patterns)
+
+    def rows(path: tuple, leaf: jax.Array) -> jax.Array:
+        names, free = _names(path), jnp.ones(leaf.shape[:1] or (1,), bool)
+        for pattern in patterns:
+            found = _BLOCKS.fullmatch(pattern)
+            inside = ".".join(["blocks", *([found["inside"]] if found and found["inside"] else [])])
+            ends = range(1, len(names) + 1)
+            if found and any(fnmatch.fnmatchcase(".".join(names[:end]), inside) for end in ends):
+                chosen = slice(*(int(found[k]) if found[k] else None for k in ("start", "stop")))
+                if len(range(*chosen.indices(leaf.shape[0]))):
+                    unmatched.discard(pattern)
+                    free = free.at[chosen].set(False)
+        return free.reshape(-1, *[1] * (leaf.ndim - 1)) if leaf.ndim else free[0]
+
+    masks = jax.tree_util.tree_map_with_path(rows, params)
+    if unmatched:
+        counts = {leaf.shape[0] for leaf in jax.tree.leaves(params.get("blocks", {}))}
+        raise ValueError(
+            f"freeze: {sorted(unmatched)} names nothing; there are {max(counts, default=0)} blocks "
+            "in `blocks`, counted from 0, and `last_block`"
+        )
+    return masks
+
+
 def make_optimizer(
     learning_rate: optax.ScalarOrSchedule,
     weight_decay: float,
@@ -94,8 +139,8 @@ def make_optimizer(
       eps: added to the square root of that mean.
       clip_norm: scale a longer gradient down to this norm, over all parameters that are trained,
         before anything else (SPEC §12.4); `None` for no clipping.
-      freeze: patterns of parameters that stay as they are and take no memory in the optimizer
-        (`frozen_mask`).
+      freeze: patterns of parameters that stay as they are: of whole parameters, which take no
+        memory in the optimizer then (`frozen_mask`), or of some blocks (`trained_rows`).
 
     Returns:
       The optimizer, for the parameters alone (`variables["params"]`).
@@ -118,7 +163,36 @@ def make_optimizer(
         )
     if clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
-    return _with_frozen(optimizer, freeze) if freeze else optimizer
+    blocks = [pattern for pattern in freeze if _BLOCKS.fullmatch(pattern)]
+    if blocks:
+        optimizer = _with_frozen_blocks(optimizer, blocks)
+    whole = [pattern for pattern in freeze if pattern not in blocks]
+    return _with_frozen(optimizer, whole) if whole else optimizer
+
+
+def _with_frozen_blocks(
+    optimizer: optax.GradientTransformation, patterns: Sequence[str]
+) -> optax.GradientTransformation:
+    """Lets no gradient of these blocks into the optimizer, and no update of them out of it.
+
+    So norm and moments know of none, and nothing decays.
+    """
+
+    def masked(updates: optax.Updates) -> optax.Updates:
+        masks = trained_rows(updates, patterns)
+        return jax.tree.map(lambda free, x: jnp.where(free, x, 0), masks, updates)
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = optimizer.update(masked(updates), state, params)
+        return masked(updates), state
+
+    def init(params: optax.Params) -> optax.OptState:
+        trained_rows(params, patterns)  # names what is mistyped
+        return optimizer.init(params)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _with_frozen(

@@ -45,18 +45,23 @@ def epoch_line(record: Mapping[str, Any], num_epochs: int, seconds_left: float) 
     return " | ".join(parts)
 
 
-def step_line(record: Mapping[str, Any], steps_per_epoch: int) -> str:
-    """One line inside an epoch.
+def step_line(record: Mapping[str, Any], steps_per_epoch: int, seconds_left: float) -> str:
+    """One line inside an epoch: loss, errors, rate, speed and time left.
 
     Args:
       record: numbers since the last such line.
       steps_per_epoch: steps of a whole epoch.
+      seconds_left: estimate for the rest of the run.
     """
-    return (
-        f"  step {record['step']} ({record['step_of_epoch']}/{steps_per_epoch}) | "
-        f"loss {record['loss']:.3g} | {_errors(record, 'train_')} | "
-        f"{record['structures_per_second']:.1f} structures/s"
-    )
+    parts = [
+        f"  step {record['step']} ({record['step_of_epoch']}/{steps_per_epoch})",
+        f"loss {record['loss']:.3g}",
+        _errors(record, "train_"),
+        f"rate {record['learning_rate']:.1e}",
+        f"{record['structures_per_second']:.1f} structures/s",
+        f"{format_duration(seconds_left)} left",
+    ]
+    return " | ".join(parts)
 
 
 def readable_metric(name: str, value: float) -> str | None:

@@ -17,11 +17,14 @@ FORMAT_VERSION = 2
 # What the best checkpoint has the lowest of (`Objective.selection`).
 SELECTION_METRIC = "validation_selection"
 # Fields that change what a run prints, keeps and needs, or where it computes, but, up to round-off
-# and the draws of dropout, no weight.
+# and the draws of dropout, no weight; and what may be changed after a step that was not finite.
 FREE_FIELDS = frozenset(
     {
         "data.graph_cache",
         "data.headroom",
+        "data.options.directory",  # where the data lie; that they are the same is checked
+        "data.options.download",
+        "data.options.file",
         "data.workers",
         "mesh.edge_parts",
         "mesh.shard_optimizer",
@@ -31,6 +34,7 @@ FREE_FIELDS = frozenset(
         "training.keep_checkpoints",
         "training.log_every_steps",
         "training.report",
+        "training.skip_nonfinite",
         "training.test_batches",
         "training.test_every_epochs",
         "training.validate_every_steps",

@@ -164,6 +164,58 @@ def test_clipping_looks_at_the_trained_parameters_alone():
     np.testing.assert_allclose(means[0], [0.05])  # a tenth of the gradient as it came
 
 
+def stacked():
+    """Three blocks, the last one, and something else."""
+    return {
+        "blocks": {"attention": {"kernel": jnp.ones((3, 2))}, "norm": {"scale": jnp.ones(3)}},
+        "last_block": {"attention": {"kernel": jnp.ones(2)}},
+        "temperature": jnp.ones(()),
+    }
+
+
+def step_of(freeze, clip_norm=None):
+    """Which numbers a step with weight decay changes, and the moments after it."""
+    params = stacked()
+    optimizer = make_optimizer(1e-2, 0.1, freeze=freeze, clip_norm=clip_norm)
+    updates, state = optimizer.update(
+        jax.tree.map(jnp.ones_like, params), optimizer.init(params), params
+    )
+    return jax.tree.map(lambda x: np.asarray(x != 0), updates), state
+
+
+def test_the_first_blocks_are_frozen():
+    moved, state = step_of(("blocks[0:2]",))
+    np.testing.assert_array_equal(moved["blocks"]["attention"]["kernel"][:, 0], [0, 0, 1])
+    np.testing.assert_array_equal(moved["blocks"]["norm"]["scale"], [0, 0, 1])
+    assert moved["last_block"]["attention"]["kernel"].all()
+    assert moved["temperature"]
+    moments = [x for x in jax.tree.leaves(state) if x.shape == (3, 2)]
+    assert len(moments) == 2
+    for moment in moments:
+        np.testing.assert_array_equal(moment[:, 0] != 0, [0, 0, 1])
+
+
+def test_modules_of_some_blocks_are_frozen_beside_whole_parameters():
+    moved, _ = step_of(("blocks[-1:].att*", "last_block"))
+    np.testing.assert_array_equal(moved["blocks"]["attention"]["kernel"][:, 0], [1, 1, 0])
+    assert moved["blocks"]["norm"]["scale"].all()
+    assert not moved["last_block"]["attention"]["kernel"].any()
+
+
+def test_clipping_does_not_see_frozen_blocks():
+    _, state = step_of(("blocks[:]", "last_block"), clip_norm=0.5)
+    (mean, _) = (x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating) and
+                 x.shape == ())  # fmt: skip
+    np.testing.assert_allclose(mean, 0.1 * 0.5)  # the norm is that of one number
+
+
+@pytest.mark.parametrize("pattern", ["blocks[3:9]", "blocks[0:1].attentoin", "blocks[2:1]"])
+def test_a_pattern_of_blocks_that_names_nothing_is_refused(pattern):
+    optimizer = make_optimizer(1e-3, 0.0, freeze=(pattern,))
+    with pytest.raises(ValueError, match="names nothing; there are 3 blocks"):
+        optimizer.init(stacked())
+
+
 def test_a_pattern_that_names_nothing_is_refused_with_what_there_is():
     params = {"blocks": {"kernel": jnp.ones(1)}, "energy_head": {"kernel": jnp.ones(1)}}
     optimizer = make_optimizer(1e-3, 0.0, freeze=("blocks", "blok*"))

@@ -16,7 +16,7 @@ def test_a_record_comes_back_through_json():
     assert RunRecord.from_dict(values) == record
 
 
-@pytest.mark.parametrize("field", ["num_epochs", "batch_size", "start_from", "skip_nonfinite"])
+@pytest.mark.parametrize("field", ["num_epochs", "batch_size", "start_from", "accumulate"])
 def test_what_changes_weights_may_not(field):
     other = {**CONFIG, "training": {"log_every_steps": 0, field: 3}}
     assert record_after(2).differences(other) == [

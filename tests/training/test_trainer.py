@@ -156,6 +156,17 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on_bit_for_bit(
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(finished[0]))
 
 
+def parameters_of_kept_checkpoints(workdir):
+    """Those of the checkpoint before the last one, and of the last one."""
+    with Checkpoints(workdir) as checkpoints:
+        steps = sorted(checkpoints._manager.all_steps())[-2:]
+        return [checkpoints._manager.restore(step)["params"] for step in steps]
+
+
+def assert_same_leaves(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
 def test_everything_beyond_the_recipes_together(tiny_dataset, tmp_path):
     """Average, clipping, micro-batches, freezing, references, skipping, tests on the way."""
     config = tiny_config(
@@ -172,6 +183,10 @@ def test_everything_beyond_the_recipes_together(tiny_dataset, tmp_path):
         objective__force_error="huber",
     )
     evaluation = trainer.train(config, tmp_path)
+    earlier, last = parameters_of_kept_checkpoints(tmp_path)
+    assert_same_leaves(earlier["atom_embedding"], last["atom_embedding"])
+    with pytest.raises(AssertionError):
+        assert_same_leaves(earlier["energy_head"], last["energy_head"])
     records = read_metrics(tmp_path)
     assert all(record["skipped_steps"] == 0 for record in records)
     assert all("ema_validation_energy_mae_mev" in record for record in records)
