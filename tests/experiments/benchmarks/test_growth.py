@@ -4,10 +4,11 @@ import subprocess
 
 import pytest
 
-from experiments import benchmark_growth
-from experiments.benchmark_growth import draw, exponents, measure, read_row, to_table
+from experiments.benchmarks import growth_points
 from experiments.benchmarks.cases import find_case
 from experiments.benchmarks.growth import AXES, Point
+from experiments.benchmarks.growth_points import measure, read_row
+from experiments.benchmarks.growth_report import draw, exponents, to_table
 
 
 def row(size, products, mebibytes):
@@ -68,6 +69,6 @@ def test_edges_stand_for_the_size_where_they_grow():
 
 def test_a_point_that_fails_says_why(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "ValueError: no such thing")
-    monkeypatch.setattr(benchmark_growth.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(growth_points.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(RuntimeError, match="qm9 failed:\nValueError: no such thing"):
         measure(Point("qm9", 1), steps=1)
