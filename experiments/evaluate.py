@@ -4,7 +4,8 @@
     python -m experiments.evaluate --workdir=runs/oc20 --option=test=val_ood_ads --name=val_ood_ads
 
 The second evaluates data that the run does not know. With `--output`, the predictions for every
-structure are written beside the references, as extended xyz or npz.
+structure are written beside the references, as extended xyz or npz: all that the run has learned,
+forces, stress or relaxed positions too, and the spread of an ensemble.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     """Evaluates, reports, writes."""
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
-    with joined_hosts(load_config(_WORKDIR.value).training.evaluation_batch_size):
+    config = load_config(_WORKDIR.value)
+    with joined_hosts(config.training.evaluation_batch_size):
         output = decided_by_first(_checked_output)
         evaluation = evaluate(
             _WORKDIR.value,
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         if is_first_process():
             files = report_run(_WORKDIR.value, evaluation)
             if output is not None:
-                files.append(write_evaluation(output, evaluation))
+                files.append(write_evaluation(output, evaluation, config.objective))
             print_evaluation(evaluation, files)
 
 

@@ -20,7 +20,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import ase
@@ -100,29 +100,66 @@ def write_predictions(
     return path
 
 
-def write_evaluation(path: str | os.PathLike[str], evaluation: Evaluation) -> pathlib.Path:
+def write_evaluation(
+    path: str | os.PathLike[str], evaluation: Evaluation, objective: Mapping[str, Any]
+) -> pathlib.Path:
     """Writes what a model says about a whole split, as `write_predictions` does.
+
+    There is all that the run has learned, and under the same names as `Potential` has it: forces,
+    stress, relaxed energies and positions, and the spread of an ensemble.
 
     Args:
       path: as for `write_predictions`.
       evaluation: of the split.
+      objective: `config.objective` of the run; says what its energies and displacements are.
 
     Raises:
       ValueError: as `write_predictions`.
       OSError: the file cannot be written.
     """
-    return write_predictions(path, evaluation.structures, _predicted(evaluation))
+    return write_predictions(path, evaluation.structures, _predicted(evaluation, objective))
 
 
-def _predicted(evaluation: Evaluation) -> Iterator[Structure]:
+def _predicted(evaluation: Evaluation, objective: Mapping[str, Any]) -> Iterator[Structure]:
     """The structures of an evaluation with its predictions for labels."""
-    first, forces = 0, evaluation.predicted_forces
-    nothing = dict.fromkeys(LABELS)
-    for structure, energy in zip(evaluation.structures, evaluation.predicted_energies, strict=True):
-        last = first + structure.num_atoms
-        found = {"energy": energy, "forces": None if forces is None else forces[first:last]}
-        yield dataclasses.replace(structure, **{**nothing, **found})
-        first = last
+    is_relaxed = objective["kind"] == "relaxation"
+    displacements = evaluation.predicted_displacements
+    unit = objective.get("displacement_std")
+    if displacements is not None:  # a head that was not trained says nothing
+        displacements = None if unit is None else unit * displacements
+    first = 0
+    pairs = zip(evaluation.structures, evaluation.predicted_energies, strict=True)
+    for index, (structure, energy) in enumerate(pairs):
+        atoms = slice(first, first + structure.num_atoms)
+        spreads = {
+            SPREAD_PREFIX + "energy": _part(evaluation.spread_energies, index),
+            SPREAD_PREFIX + "forces": _part(evaluation.spread_forces, atoms),
+        }
+        spreads = {name: value for name, value in spreads.items() if value is not None}
+        has_volume = structure.cell is not None and np.linalg.det(structure.cell) != 0
+        yield dataclasses.replace(
+            structure,
+            energy=energy,
+            forces=_part(evaluation.predicted_forces, atoms),
+            stress=_part(evaluation.predicted_stress, index) if has_volume else None,
+            relaxed_positions=_moved(structure, _part(displacements, atoms)),
+            relaxed_energy=energy if is_relaxed else None,
+            properties={**structure.properties, **spreads},
+        )
+        first = atoms.stop
+
+
+def _part(values: np.ndarray | None, which: int | slice) -> Any:
+    return None if values is None else values[which]
+
+
+def _moved(structure: Structure, displacements: np.ndarray | None) -> np.ndarray | None:
+    """The relaxed positions; atoms below the surface stay, as no training has moved them."""
+    if displacements is None:
+        return None
+    if structure.tags is not None:
+        displacements = np.where(structure.tags[:, None] == 0, 0.0, displacements)
+    return structure.positions + displacements
 
 
 def _at_least_one(pairs: Iterable[Pair]) -> Iterator[Pair]:

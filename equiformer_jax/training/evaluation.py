@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
-import jraph
 import numpy as np
 from jax.sharding import Mesh
 
@@ -16,11 +15,22 @@ from equiformer_jax.data.graph_store import GraphStore
 from equiformer_jax.data.pipeline import DeviceBatch
 from equiformer_jax.data.processes import exchange
 from equiformer_jax.data.structures import StructureSequence
+from equiformer_jax.training.ensemble import SPREAD_PREFIX
 from equiformer_jax.training.metrics import average
 from equiformer_jax.training.sharding import fetch_own_parts, place_batch
 from equiformer_jax.training.state import Params
 from equiformer_jax.training.step import EvaluationStep
 from equiformer_jax.training.workdir import write_json_atomically
+
+# Outputs of a model that are kept, and whether they have a row for each atom, not each structure.
+_PER_ATOM = {
+    "energy": False,
+    "forces": True,
+    "stress": False,
+    "displacement": True,
+    SPREAD_PREFIX + "energy": False,
+    SPREAD_PREFIX + "forces": True,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +46,12 @@ class Evaluation:
       predicted_forces: `[n_1 + ... + n_n, 3]` eV/Å, structure after structure; `None` without
         forces.
       reference_forces: the same for the references.
+      predicted_stress: `[n, 3, 3]` eV/Å³, positive under tension; `None` where none is learned.
+      predicted_displacements: `[n_1 + ... + n_n, 3]` to the relaxed positions, in the unit that
+        the run has for them (`config.objective.displacement_std`); `None` without such a head.
+      spread_energies: `[n]` in `energy_unit`, the standard deviation over the members of an
+        ensemble; `None` for a single model.
+      spread_forces: the same of the forces, like `predicted_forces`.
       label: what the number of each structure is: `energy`, or the name of a target.
       energy_unit: its unit.
       weights: which weights predicted, such as `the last ones, after 1,200 steps`.
@@ -48,6 +64,10 @@ class Evaluation:
     reference_energies: np.ndarray
     predicted_forces: np.ndarray | None = None
     reference_forces: np.ndarray | None = None
+    predicted_stress: np.ndarray | None = None
+    predicted_displacements: np.ndarray | None = None
+    spread_energies: np.ndarray | None = None
+    spread_forces: np.ndarray | None = None
     label: str = "energy"
     energy_unit: str = "eV"
     weights: str = "the last ones"
@@ -123,59 +143,63 @@ def evaluate_split(
         means.append(mean)
         found.add(batch, jax.tree.map(fetch_own_parts, predictions))
     found.share()
+    outputs = found.outputs
+    scaled = {name: scale * values for name, values in outputs.items()}
     forces = store.arrays.get("nodes.forces")
-    has_forces = found.forces is not None and forces is not None
+    has_forces = "forces" in outputs and forces is not None
     return Evaluation(
         split=split,
         metrics=average(means),
         structures=structures,
-        predicted_energies=store.references + scale * found.energies,
+        predicted_energies=store.references + scaled["energy"],
         reference_energies=store.references + store.energies(),
-        predicted_forces=scale * np.asarray(found.forces) if has_forces else None,
+        predicted_forces=scaled["forces"] if has_forces else None,
         reference_forces=np.asarray(forces, np.float64) if has_forces else None,
+        predicted_stress=scaled.get("stress"),
+        predicted_displacements=outputs.get("displacement"),
+        spread_energies=scaled.get(SPREAD_PREFIX + "energy"),
+        spread_forces=scaled.get(SPREAD_PREFIX + "forces") if has_forces else None,
         label=label,
         energy_unit=unit,
     )
 
 
 class _Found:
-    """Predictions in network units, put back into the order of the split."""
+    """Outputs in network units, put back into the order of the split.
+
+    Attributes:
+      outputs: float64, those of `_PER_ATOM` that the model gives, by name; NaN until found.
+    """
 
     def __init__(self, num_atoms: np.ndarray) -> None:
         self._ends = np.cumsum(num_atoms)
-        self.energies = np.full(len(self._ends), np.nan)
-        self.forces: np.ndarray | None = None
+        self.outputs: dict[str, np.ndarray] = {}
         self._own: list[np.ndarray] = []
 
-    def add(self, batch: DeviceBatch, predictions: dict[str, np.ndarray]) -> None:
+    def add(self, batch: DeviceBatch, predictions: Mapping[str, np.ndarray]) -> None:
         """Takes the predictions of a batch, each with a leading device axis."""
         self._own += batch.indices
-        for device, indices in enumerate(batch.indices):
-            graph: jraph.GraphsTuple = jax.tree.map(lambda leaf, d=device: leaf[d], batch.graph)
-            self.energies[indices] = predictions["energy"][device, : len(indices)]
-            if "forces" in predictions:
-                self._add_forces(indices, graph.n_node, predictions["forces"][device])
+        for name in _PER_ATOM.keys() & predictions.keys():
+            values = predictions[name]
+            if name not in self.outputs:
+                length = self._ends[-1] if _PER_ATOM[name] else len(self._ends)
+                self.outputs[name] = np.full((length, *values.shape[2:]), np.nan)
+            for device, indices in enumerate(batch.indices):
+                rows = self._rows(name, indices)
+                self.outputs[name][rows] = values[device, : len(rows)]  # padding comes last
 
     def share(self) -> None:
         """Adds what the other processes have found, each for its parts of the batches."""
         own = np.concatenate(self._own)
-        forces = None if self.forces is None else self.forces[self._atoms_of(own)]
-        for indices, energies, theirs in exchange((own, self.energies[own], forces)):
-            self.energies[indices] = energies
-            if self.forces is not None and theirs is not None:
-                self.forces[self._atoms_of(indices)] = theirs
+        found = {name: values[self._rows(name, own)] for name, values in self.outputs.items()}
+        for indices, theirs in exchange((own, found)):
+            for name, values in theirs.items():
+                self.outputs[name][self._rows(name, indices)] = values
 
-    def _atoms_of(self, indices: np.ndarray) -> np.ndarray:
-        """The rows of the atoms of some structures."""
+    def _rows(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """The rows of some structures, or of their atoms one structure after another."""
+        if not _PER_ATOM[name]:
+            return indices
         firsts = np.concatenate([[0], self._ends[:-1]])[indices]
         rows = [np.arange(*ends) for ends in zip(firsts, self._ends[indices], strict=True)]
         return np.concatenate([np.empty(0, np.int64), *rows])
-
-    def _add_forces(self, indices: np.ndarray, n_node: np.ndarray, forces: np.ndarray) -> None:
-        if self.forces is None:
-            self.forces = np.full((self._ends[-1], 3), np.nan)
-        first = 0
-        for index, count in zip(indices, n_node, strict=False):
-            end = self._ends[index]
-            self.forces[end - count : end] = forces[first : first + count]
-            first += count

@@ -7,9 +7,11 @@ import jax
 from equiformer_jax.data.statistics import DatasetStatistics
 from equiformer_jax.training.checkpoint import Checkpoints
 from equiformer_jax.training.configuration import to_plain
+from equiformer_jax.training.ensemble import stack_members
 from equiformer_jax.training.optimizer import make_optimizer
 from equiformer_jax.training.run_record import SELECTION_METRIC, RunRecord
 from equiformer_jax.training.state import create_train_state
+from equiformer_jax.training.workdir import save_config
 from experiments.configs import parts
 from tests.inference.small_potentials import TINY, variables_of
 
@@ -48,8 +50,8 @@ def params_after(model, step):
     return variables_of(model, seed=step)["params"]
 
 
-def write_run(workdir, config, model, losses, average=False):
-    """Writes checkpoints with random weights.
+def write_run(workdir, config, model, losses, average=False, members=1):
+    """Writes the configuration, and checkpoints with random weights.
 
     Args:
       workdir: where to.
@@ -57,11 +59,13 @@ def write_run(workdir, config, model, losses, average=False):
       model: its `EquiformerConfig`.
       losses: steps -> validation loss, `None` where it has not been validated.
       average: whether there is a moving average: twice the weights.
+      members: more than 1 for an ensemble; the first one has the weights of `params_after`.
     """
     optimizer = make_optimizer(1e-3, 0.0)
     with Checkpoints(workdir, keep_latest=len(losses)) as checkpoints:
         for step, loss in losses.items():
-            params = jax.device_put(params_after(model, step))
+            own = [params_after(model, step + 1000 * index) for index in range(members)]
+            params = jax.device_put(own[0] if members == 1 else stack_members(own))
             state = create_train_state(params, optimizer, jax.random.key(1), with_average=average)
             if average:
                 state = state.replace(ema_params=jax.tree.map(lambda leaf: 2 * leaf, params))
@@ -75,3 +79,4 @@ def write_run(workdir, config, model, losses, average=False):
                 package_version="test",
             )
             checkpoints.save(state, record)
+    save_config(workdir, to_plain(config))

@@ -161,7 +161,7 @@ def test_an_evaluation_is_written_like_predictions(tmp_path, pairs):
         predicted_forces=np.concatenate([structure.forces for structure in predicted]),
         reference_forces=np.concatenate([structure.forces for structure in given]),
     )
-    path = write_evaluation(tmp_path / "test.npz", evaluation)
+    path = write_evaluation(tmp_path / "test.npz", evaluation, {"kind": "energy_forces"})
     expected = write_predictions(
         tmp_path / "same.npz",
         given,
@@ -171,6 +171,90 @@ def test_an_evaluation_is_written_like_predictions(tmp_path, pairs):
         assert one.files == other.files
         for name in one.files:
             np.testing.assert_array_equal(one[name], other[name])
+
+
+def evaluation_of(structures, **predicted):
+    energies = np.arange(1.0, 1.0 + len(structures))
+    return Evaluation(
+        split="test",
+        metrics={},
+        structures=StructureList(structures, "given"),
+        predicted_energies=energies,
+        reference_energies=np.zeros(len(structures)),
+        **predicted,
+    )
+
+
+def test_an_evaluation_of_an_ensemble_that_learns_stress_is_written_whole(tmp_path):
+    given = [crystal(seed, atoms) for seed, atoms in enumerate((3, 1, 2))]
+    generator = np.random.default_rng(0)
+    stress = generator.normal(size=(3, 3, 3))
+    stress += stress.swapaxes(1, 2)
+    spread_energies, spread_forces = generator.random(3), generator.random((6, 3))
+    evaluation = evaluation_of(
+        given,
+        predicted_stress=stress,
+        spread_energies=spread_energies,
+        spread_forces=spread_forces,
+    )
+    objective = {"kind": "energy_forces"}
+    with np.load(write_evaluation(tmp_path / "out.npz", evaluation, objective)) as file:
+        np.testing.assert_array_equal(file["stress"], stress)
+        np.testing.assert_array_equal(file["spread_energy"], spread_energies)
+        np.testing.assert_array_equal(file["spread_forces"], spread_forces)
+        assert "relaxed_energy" not in file
+    path = write_evaluation(tmp_path / "out.xyz", evaluation, objective)
+    frames = ase.io.read(path, ":")
+    written = [frame.get_stress(voigt=False) for frame in frames]
+    np.testing.assert_allclose(written, stress, atol=1e-7)
+    written = [frame.info["spread_energy"] for frame in frames]
+    np.testing.assert_allclose(written, spread_energies)
+    written = np.concatenate([frame.arrays["spread_forces"] for frame in frames])
+    np.testing.assert_allclose(written, spread_forces, atol=1e-7)
+
+
+def test_a_system_without_volume_has_no_stress(tmp_path):
+    flat = crystal(pbc=(True, True, False))
+    flat = dataclasses.replace(flat, cell=flat.cell * [[1], [1], [0]])
+    evaluation = evaluation_of([flat], predicted_stress=np.zeros((1, 3, 3)))
+    path = write_evaluation(tmp_path / "out.npz", evaluation, {"kind": "energy_forces"})
+    with np.load(path) as file:
+        assert "stress" not in file
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".npz"])
+def test_an_evaluation_of_a_relaxation_has_relaxed_positions(tmp_path, suffix):
+    relaxed = [np.full((3, 3), 0.5), np.full((2, 3), 0.25)]
+    given = [
+        crystal(seed, len(positions), relaxed_energy=-3.0, relaxed_positions=positions)
+        for seed, positions in enumerate(relaxed)
+    ]
+    displacements = np.random.default_rng(0).normal(size=(5, 3))
+    evaluation = evaluation_of(given, predicted_displacements=displacements)
+    objective = {"kind": "relaxation", "displacement_std": 0.5}
+    path = write_evaluation(tmp_path / f"out{suffix}", evaluation, objective)
+    # The first atom of each lies below the surface, which stays.
+    moved = np.concatenate([each.positions for each in given]) + 0.5 * displacements
+    moved[0], moved[3] = given[0].positions[0], given[1].positions[0]
+    if suffix == ".npz":
+        with np.load(path) as file:
+            np.testing.assert_array_equal(file["relaxed_positions"], moved)
+            np.testing.assert_array_equal(
+                file["reference_relaxed_positions"], np.concatenate(relaxed)
+            )
+            assert file["relaxed_energy"].tolist() == file["energy"].tolist() == [1.0, 2.0]
+        return
+    frames = ase.io.read(path, ":")
+    written = np.concatenate([frame.arrays["relaxed_positions"] for frame in frames])
+    np.testing.assert_allclose(written, moved, atol=1e-7)
+    assert [frame.info["relaxed_energy"] for frame in frames] == [1.0, 2.0]
+
+
+def test_a_head_that_was_not_trained_is_not_written(tmp_path):
+    evaluation = evaluation_of([crystal()], predicted_displacements=np.ones((3, 3)))
+    path = write_evaluation(tmp_path / "out.npz", evaluation, {"kind": "relaxation"})
+    with np.load(path) as file:
+        assert "relaxed_positions" not in file
 
 
 def test_properties_of_any_kind_survive(tmp_path):

@@ -17,6 +17,10 @@ from equiformer_jax.structure import Structure
 SUBSETS = ("10k", "100k", "all")
 # Folders of the public archives that the published runs read.
 VALIDATION, TEST = "val_id", "val_id"
+# Names of folders in `is2re/all`; those of `test` have no public labels.
+PUBLISHED_SPLITS = tuple(
+    f"{use}_{kind}" for use in ("val", "test") for kind in ("id", "ood_ads", "ood_cat", "ood_both")
+)
 
 Splits = dict[str, StructureSequence]
 
@@ -77,7 +81,9 @@ def load_oc20_is2re(
 
     Args:
       subset: of the training data.
-      train: file or folder to train on, in place of the published one.
+      train: file or folder to train on, in place of the published one; a name of
+        `PUBLISHED_SPLITS`, such as `val_ood_ads`, where no such file is there, stands for that
+        folder of `is2re/all`.
       validation: likewise.
       test: likewise.
       directory: the folder that holds `is2re`; else `oc20` in the folder of all data sets. The
@@ -90,11 +96,15 @@ def load_oc20_is2re(
     if subset not in SUBSETS:
         raise ValueError(f"data.options.subset={subset!r}; known are {list(SUBSETS)}")
     root = pathlib.Path(directory).expanduser() if directory else data_folder() / "oc20"
+    full = root / "is2re" / "all"
     places = {
         "train": (train, root / "is2re" / subset / "train"),
-        "validation": (validation, root / "is2re" / "all" / VALIDATION),
-        "test": (test, root / "is2re" / "all" / TEST),
+        "validation": (validation, full / VALIDATION),
+        "test": (test, full / TEST),
     }
+    for split, (given, _) in places.items():
+        if given in PUBLISHED_SPLITS and not pathlib.Path(given).exists():
+            places[split] = (None, full / given)
     return {
         split: RelaxationTargets(read_oc20_is2re(_place(given, published, split)))
         for split, (given, published) in places.items()

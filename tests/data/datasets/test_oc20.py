@@ -48,6 +48,28 @@ def test_a_missing_archive_says_what_to_unpack_where(tmp_path):
         load_oc20_is2re(train=str(tmp_path / "gone"))
 
 
+def test_a_public_split_is_found_by_its_name_unless_there_is_such_a_file(tmp_path, monkeypatch):
+    full = tmp_path / "is2re" / "all"
+    for seed, split in enumerate(("train", "val_id", "val_ood_ads", "test_ood_both")):
+        write(full / split / "data.lmdb", *[oc20_fields(seed=seed)] * (seed + 1))
+    directory = str(tmp_path)
+    splits = load_oc20_is2re(test="val_ood_ads", directory=directory)
+    assert [len(part) for part in splits.values()] == [1, 2, 3]
+    assert splits["test"].name_of(0) == f"{full / 'val_ood_ads' / 'data.lmdb'}: record 0"
+    splits = load_oc20_is2re(validation="val_ood_ads", test="test_ood_both", directory=directory)
+    assert [len(part) for part in splits.values()] == [1, 3, 4]
+
+    message = r"is2re/all/val_ood_cat is not there; unpack is2res_tr"
+    with pytest.raises(FileNotFoundError, match=message):
+        load_oc20_is2re(test="val_ood_cat", directory=directory)
+    with pytest.raises(FileNotFoundError, match=r"data\.options\.test: val_ood is not there"):
+        load_oc20_is2re(test="val_ood", directory=directory)
+
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "val_ood_ads" / "data.lmdb", *[oc20_fields()] * 5)
+    assert len(load_oc20_is2re(test="val_ood_ads", directory=directory)["test"]) == 5
+
+
 def test_an_unknown_subset_is_refused():
     with pytest.raises(ValueError, match=r"subset='1M'; known are \['10k', '100k', 'all'\]"):
         load_oc20_is2re(subset="1M")
