@@ -108,7 +108,7 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
         objective=_objective(recipe),
         optimizer=parts.adamw(recipe.learning_rate, recipe.weight_decay),
         schedule=config_dict.ConfigDict(
-            {"kind": "cosine_steps", "warmup_epochs": 2, "warmup_factor": 0.2, "min_factor": 0.01}
+            {"kind": "cosine_steps", "warmup_epochs": 2.0, "warmup_factor": 0.2, "min_factor": 0.01}
         ),
         training=parts.training(
             recipe.num_epochs,

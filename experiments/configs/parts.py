@@ -126,8 +126,9 @@ def energies_and_forces(energy_weight: float, force_weight: float) -> config_dic
     return config_dict.ConfigDict(
         {
             "kind": "energy_forces",
-            "energy_weight": energy_weight,
-            "force_weight": force_weight,
+            # A flag cannot put a fraction where an integer stands.
+            "energy_weight": float(energy_weight),
+            "force_weight": float(force_weight),
             "energy_error": "l1",  # or l2, mse, huber
             "force_error": "l2",  # or l1, mse, huber
             "stress_weight": 0.0,
