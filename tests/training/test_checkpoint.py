@@ -46,6 +46,8 @@ def save_all(workdir, losses, **options):
 
 def steps_kept(workdir, suffix="", folder="checkpoints"):
     names = [path.name for path in (pathlib.Path(workdir) / folder).iterdir()]
+    # A save that failed may write on for a moment; the next start removes what it leaves.
+    names = [name for name in names if not name.endswith(".orbax-checkpoint-tmp")]
     return sorted(int(name.removesuffix(suffix)) for name in names)
 
 
