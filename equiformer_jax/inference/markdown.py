@@ -21,14 +21,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
     ]
     lines.insert(1, rule)
     return "\n".join(
-        "| "
-        + " | ".join(
-            text.rjust(width) if column in numbers else text.ljust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        row(
+            [
+                text.rjust(width) if column in numbers else text.ljust(width)
+                for column, (text, width) in enumerate(zip(line, widths, strict=True))
+            ]
         )
-        + " |"
         for line in lines
     )
+
+
+def row(cells: Sequence[str]) -> str:
+    """One line of a table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def code(text: str) -> str:

@@ -17,6 +17,7 @@ from equiformer_jax.data.structures import StructureSequence
 from equiformer_jax.graph import batch_graphs, build_graph, require_edges
 from equiformer_jax.inference.batch_plan import plan_batches
 from equiformer_jax.inference.meaning import Meaning
+from equiformer_jax.inference.relaxed import has_volume, relaxed_positions
 from equiformer_jax.models.checks import check_graph
 from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.equiformer import Equiformer
@@ -246,15 +247,13 @@ class Potential:
         labels: dict[str, Any] = dict.fromkeys(("forces", "stress", "relaxed_positions"))
         if "forces" in outputs:
             labels["forces"] = scale * outputs["forces"].astype(np.float64)
-        if "stress" in outputs and structure.cell is not None and np.linalg.det(structure.cell):
+        if "stress" in outputs and has_volume(structure):
             labels["stress"] = scale * outputs["stress"].astype(np.float64)
         if self.meaning.displacement_std is not None:
-            displacement = outputs["displacement"].astype(np.float64)
-            moved = structure.positions + self.meaning.displacement_std * displacement
-            # Those below the surface stay: no training has shown the model where they would go.
-            stays = np.zeros(structure.num_atoms, bool)
-            stays = stays if structure.tags is None else structure.tags == 0
-            labels["relaxed_positions"] = np.where(stays[:, None], structure.positions, moved)
+            displacements = outputs["displacement"].astype(np.float64)
+            labels["relaxed_positions"] = relaxed_positions(
+                structure, self.meaning.displacement_std * displacements
+            )
         properties = dict(structure.properties)
         for name in (name for name in outputs if name.startswith(SPREAD_PREFIX)):
             properties[name] = scale * outputs[name].astype(np.float64)

@@ -27,6 +27,7 @@ import ase
 import ase.io
 import numpy as np
 
+from equiformer_jax.inference.relaxed import has_volume, relaxed_positions
 from equiformer_jax.structure import Structure, structure_to_ase
 from equiformer_jax.training.ensemble import SPREAD_PREFIX
 from equiformer_jax.training.evaluation import Evaluation
@@ -136,13 +137,15 @@ def _predicted(evaluation: Evaluation, objective: Mapping[str, Any]) -> Iterator
             SPREAD_PREFIX + "forces": _part(evaluation.spread_forces, atoms),
         }
         spreads = {name: value for name, value in spreads.items() if value is not None}
-        has_volume = structure.cell is not None and np.linalg.det(structure.cell) != 0
+        displaced = _part(displacements, atoms)
         yield dataclasses.replace(
             structure,
             energy=energy,
             forces=_part(evaluation.predicted_forces, atoms),
-            stress=_part(evaluation.predicted_stress, index) if has_volume else None,
-            relaxed_positions=_moved(structure, _part(displacements, atoms)),
+            stress=_part(evaluation.predicted_stress, index) if has_volume(structure) else None,
+            relaxed_positions=(
+                None if displaced is None else relaxed_positions(structure, displaced)
+            ),
             relaxed_energy=energy if is_relaxed else None,
             properties={**structure.properties, **spreads},
         )
@@ -151,15 +154,6 @@ def _predicted(evaluation: Evaluation, objective: Mapping[str, Any]) -> Iterator
 
 def _part(values: np.ndarray | None, which: int | slice) -> Any:
     return None if values is None else values[which]
-
-
-def _moved(structure: Structure, displacements: np.ndarray | None) -> np.ndarray | None:
-    """The relaxed positions; atoms below the surface stay, as no training has moved them."""
-    if displacements is None:
-        return None
-    if structure.tags is not None:
-        displacements = np.where(structure.tags[:, None] == 0, 0.0, displacements)
-    return structure.positions + displacements
 
 
 def _at_least_one(pairs: Iterable[Pair]) -> Iterator[Pair]:

@@ -128,12 +128,13 @@ class _Steps:
         self._run, self._position, self._checkpoints = run, position, checkpoints
         self.pending: list[Means] = []
         self.finished: list[Means] = []
-        self._since_fetch: list[Means] = []
+        self._returned = 0
 
     def fetch(self) -> list[Means]:
         """Waits for the pending steps, checks them, and returns those since the last call."""
         self._check(len(self.pending))
-        fetched, self._since_fetch = self._since_fetch, []
+        fetched = self.finished[self._returned :]
+        self._returned = len(self.finished)
         return fetched
 
     def check_older(self) -> None:
@@ -149,7 +150,6 @@ class _Steps:
                 self._refuse(self._position.step + len(self.finished) + index, bad)
         self.pending = self.pending[count:]
         self.finished += fetched
-        self._since_fetch += fetched
 
     def _refuse(self, step: int, bad: Sequence[str]) -> None:
         run, epoch = self._run, self._position.epoch

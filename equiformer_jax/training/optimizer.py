@@ -14,7 +14,7 @@ import optax
 NO_DECAY_LEAVES = frozenset({"bias", "scale", "affine_weight", "affine_bias", "mean_shift"})
 # Modules none of whose parameters decay: learned radial basis functions.
 NO_DECAY_MODULES = frozenset({"radial_basis"})
-_BLOCKS = re.compile(r"blocks\[(?P<start>-?\d*):(?P<stop>-?\d*)\](?:\.(?P<inside>.+))?")
+_BLOCKS = re.compile(r"blocks\[(?P<start>-?\d*):(?P<stop>-?\d*)\](?P<inside>(?:\..+)?)")
 
 
 def decay_mask(params: optax.Params) -> optax.Params:
@@ -57,13 +57,7 @@ def frozen_mask(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
     unmatched = set(patterns)
 
     def is_frozen(path: tuple, _: jax.Array) -> bool:
-        names = _names(path)
-        ends = range(1, len(names) + 1)
-        found = {
-            pattern
-            for pattern in patterns
-            if any(fnmatch.fnmatchcase(".".join(names[:end]), pattern) for end in ends)
-        }
+        found = {pattern for pattern in patterns if _is_named(path, pattern)}
         unmatched.difference_update(found)
         return bool(found)
 
@@ -96,12 +90,10 @@ def trained_rows(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
     unmatched = set(patterns)
 
     def rows(path: tuple, leaf: jax.Array) -> jax.Array:
-        names, free = _names(path), jnp.ones(leaf.shape[:1] or (1,), bool)
+        free = jnp.ones(leaf.shape[:1] or (1,), bool)
         for pattern in patterns:
             found = _BLOCKS.fullmatch(pattern)
-            inside = ".".join(["blocks", *([found["inside"]] if found and found["inside"] else [])])
-            ends = range(1, len(names) + 1)
-            if found and any(fnmatch.fnmatchcase(".".join(names[:end]), inside) for end in ends):
+            if found and _is_named(path, "blocks" + found["inside"]):
                 chosen = slice(*(int(found[k]) if found[k] else None for k in ("start", "stop")))
                 if len(range(*chosen.indices(leaf.shape[0]))):
                     unmatched.discard(pattern)
@@ -203,6 +195,13 @@ def _with_frozen(
         return jax.tree.map(lambda is_frozen: "frozen" if is_frozen else "trained", mask)
 
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _is_named(path: tuple, pattern: str) -> bool:
+    """Whether a pattern names a parameter, or a module that it is in."""
+    names = _names(path)
+    ends = range(1, len(names) + 1)
+    return any(fnmatch.fnmatchcase(".".join(names[:end]), pattern) for end in ends)
 
 
 def _names(path: tuple) -> list[str]:

@@ -39,13 +39,9 @@ class Axis(NamedTuple):
     points: tuple[Point, ...]
 
 
-def _with_channels(scalars: int, lmax: int = 2) -> str:
-    """Fields of a model with so many scalars, half as many vectors, a quarter of the rest."""
-    shares = [scalars, scalars // 2, scalars // 4, scalars // 4][: lmax + 1]
-    return _with_irreps(shares)
-
-
 def _with_irreps(channels: list[int]) -> str:
+    """Fields of a model with so many channels of degree 0, 1 and so on."""
+
     def irreps(factor: float) -> str:
         return "+".join(f"{int(factor * n)}x{degree}e" for degree, n in enumerate(channels))
 
@@ -83,7 +79,10 @@ AXES = {
     "channels": Axis(
         "energy and forces of eight molecules, lmax 2",
         "scalar channels",
-        tuple(Point(f"{_FORCES},batch_size=8,{_with_channels(n)}", n) for n in _CHANNELS),
+        tuple(
+            Point(f"{_FORCES},batch_size=8,{_with_irreps([n, n // 2, n // 4])}", n)
+            for n in _CHANNELS
+        ),
     ),
     "devices": Axis(
         "training step, one molecule on each virtual device",

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from equiformer_jax.inference import markdown
 from experiments.benchmarks.growth import AXES, Axis
 from experiments.benchmarks.growth_points import MEMORY, TIME, Row
 
@@ -24,12 +25,12 @@ def exponents(rows: Sequence[Row], quantity: str) -> list[float]:
 def to_table(axis: Axis, rows: Sequence[Row]) -> str:
     """A table in Markdown, with the power of the size between rows."""
     columns = (axis.label, "edges", "GFLOP", "products", "power", "MiB", "power", "process (MiB)")
-    lines = [axis.title, "", _line(columns), _line(["---"] * len(columns))]
+    lines = [axis.title, "", markdown.row(columns), markdown.row(["---"] * len(columns))]
     powers = [["", *(f"{p:.2f}" for p in exponents(rows, q))] for q in (TIME, MEMORY)]
     for index, row in enumerate(rows):
         cells = [f"{row['size']:,}", f"{row['edges']:,}", f"{row['matrix_gflop']:.1f}"]
         cells += [f"{row[TIME]:.2f}", powers[0][index], f"{row[MEMORY]:.0f}", powers[1][index]]
-        lines.append(_line([*cells, f"{row['process_mib']:.0f}"]))
+        lines.append(markdown.row([*cells, f"{row['process_mib']:.0f}"]))
     return "\n".join([*lines, ""])
 
 
@@ -64,7 +65,3 @@ def _draw_panel(panel: Axes, rows: Sequence[Row], quantity: str) -> None:
 
 def _wrapped(title: str) -> str:
     return title.replace(", ", ",\n")
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -20,6 +20,7 @@ from typing import Any
 
 from absl import app, flags
 
+from equiformer_jax.inference import markdown
 from experiments.common import program
 from experiments.tpu.chips import GIB
 from experiments.tpu.entries import Entry, list_entries
@@ -95,8 +96,8 @@ def read_reports(entries: Sequence[Entry], directory: pathlib.Path) -> list[dict
 
 def to_markdown(reports: Sequence[dict[str, Any]]) -> str:
     """One line for each report, of one step on one chip."""
-    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-    lines += [_line(_cells(report)) for report in reports]
+    lines = [markdown.row(_COLUMNS), markdown.row(["---"] * len(_COLUMNS))]
+    lines += [markdown.row(_cells(report)) for report in reports]
     return "\n".join(lines)
 
 
@@ -133,10 +134,6 @@ def _name(report: dict[str, Any]) -> str:
     name = f"`{pathlib.Path(path).stem}{colon}{argument}`"
     changes = ", ".join(f"`{key}={value}`" for key, value in report["overrides"].items())
     return f"{name}, {changes}" if changes else name
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
