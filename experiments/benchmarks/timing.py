@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from equiformer_jax.training.compiled import compile_for
+
 MATRIX_SIZE = 2048
 _COPIED_BYTES = 2**28
 
@@ -86,7 +88,7 @@ class Stepper:
     def _compile(self, function: Any, name: str) -> Any:
         jax.clear_caches()
         start = time.perf_counter()
-        program = function.lower(self._carried, self._batch).compile()
+        program = compile_for(function, self._carried, self._batch)
         self.compile_seconds[name] = time.perf_counter() - start
         return program
 

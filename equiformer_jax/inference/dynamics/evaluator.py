@@ -40,6 +40,7 @@ from equiformer_jax.inference.dynamics.system import (
 )
 from equiformer_jax.inference.potential import Potential, Say, UnsuitableStructureError
 from equiformer_jax.structure import Structure
+from equiformer_jax.training.compiled import compile_for
 
 SKIN = 0.5
 
@@ -274,7 +275,7 @@ class ForceEvaluator:
             self._say("compiling the force evaluation ...")
             start = time.perf_counter()
             arrays = self._arrays(self.structure)
-            self._programs[shape] = program.lower(self._network, self.neighbors, *arrays).compile()
+            self._programs[shape] = compile_for(program, self._network, self.neighbors, *arrays)
             self._say(f"compiled in {time.perf_counter() - start:.1f} s")
         return self._programs[shape]
 
