@@ -9,6 +9,7 @@ from typing import Any
 from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.presets import get_preset
 from experiments.benchmarks import structures
+from experiments.configs.parts import EDGES_IN_CACHE
 from experiments.tpu.sizes import SYSTEMS
 
 FORWARD, FORCES, TRAIN, DYNAMICS = "forward", "forces", "train", "dynamics"
@@ -44,6 +45,9 @@ class Case:
 
 
 _ASPIRIN = structures.aspirin
+_IN_BLOCKS = (("edge_block_size", EDGES_IN_CACHE),)  # as the configurations of these data sets
+_QM9 = Case("qm9", structures.qm9_like, 64, learns_forces=False, official=248, changes=_IN_BLOCKS)
+_OC20 = Case("oc20_is2re", structures.slabs, 4, learns_forces=False, changes=_IN_BLOCKS)
 CASES = {
     "md17_l2_aspirin": Case("md17_l2", _ASPIRIN, 8, official=65),
     "md17_l2_aspirin_batch_1": Case("md17_l2", _ASPIRIN, 1, official=12),
@@ -55,10 +59,10 @@ CASES = {
     "md17_l2_dot_product_aspirin": Case("md17_l2_dot_product", _ASPIRIN, 8),
     "md17_l3_aspirin": Case("md17_l3", _ASPIRIN, 8, official=395),
     "md17_l3_aspirin_batch_5": Case("md17_l3", _ASPIRIN, 5),
-    "qm9": Case("qm9", structures.qm9_like, 64, learns_forces=False, official=248),
-    "qm9_forward": Case("qm9", structures.qm9_like, 64, FORWARD),
-    "oc20_is2re": Case("oc20_is2re", structures.slabs, 4, learns_forces=False),
-    "oc20_is2re_batch_2": Case("oc20_is2re", structures.slabs, 2, learns_forces=False, official=32),
+    "qm9": _QM9,
+    "qm9_forward": dataclasses.replace(_QM9, kind=FORWARD, official=None),
+    "oc20_is2re": _OC20,
+    "oc20_is2re_batch_2": dataclasses.replace(_OC20, batch_size=2, official=32),
     "md22_60_atoms": Case("md17_l2", structures.chains(60), 4, official=165),
     **{f"md22_{name}": Case("md17_l2", structures.md22_system(name), 1) for name in SYSTEMS},
 }
@@ -81,7 +85,7 @@ def find_case(text: str) -> Case:
     for field in ("batch_size", "atoms"):
         if field in fields:
             case = _resized(case, field, fields.pop(field))
-    case = dataclasses.replace(case, changes=tuple(fields.items()))
+    case = dataclasses.replace(case, changes=tuple((dict(case.changes) | fields).items()))
     try:
         _ = case.config
     except TypeError as error:

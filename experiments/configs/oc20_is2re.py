@@ -94,7 +94,7 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     recipe = parts.choose("recipe", options["recipe"], RECIPES)
     config = parts.experiment(
         seed=0,
-        model=parts.model(recipe.preset),
+        model=parts.model(recipe.preset, edge_block_size=parts.EDGES_IN_CACHE),
         data=parts.data(
             "oc20_is2re",
             balance_window=64,

@@ -16,6 +16,9 @@ from equiformer_jax.models.presets import get_preset
 from equiformer_jax.training.configuration import model_settings
 
 SPLITS = ("train", "validation", "test")
+# Edges worked on at a time where a loss has one derivative: what is made of them on the way stays
+# in the cache, and making it again costs less than reading it back (docs/performance.md).
+EDGES_IN_CACHE = 1024
 
 
 def parse_argument(argument: str | None, first: str, **defaults: Any) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     recipe = parts.choose("target", target, RECIPES)
     return parts.experiment(
         seed=0,
-        model=parts.model(_preset(target, options["variant"])),
+        model=parts.model(
+            _preset(target, options["variant"]), edge_block_size=parts.EDGES_IN_CACHE
+        ),
         data=parts.data(
             "qm9", target=target, file=None, directory=None, download=True, scaled_split=False
         ),

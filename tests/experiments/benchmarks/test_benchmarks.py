@@ -9,10 +9,12 @@ import pytest
 
 from equiformer_jax.graph import build_graph
 from equiformer_jax.models.presets import get_preset, list_presets
+from equiformer_jax.training.configuration import model_settings
 from experiments.benchmarks import structures
 from experiments.benchmarks.arithmetic import count_matrix_flops
 from experiments.benchmarks.cases import CASES, find_case
 from experiments.benchmarks.timing import Machine, Stepper, time_in_turn
+from experiments.configs import md17, oc20_is2re, qm9
 from experiments.tpu.sizes import SYSTEMS
 
 
@@ -76,9 +78,16 @@ def test_systems_of_md22_are_as_dense_as_the_real_ones(name):
 
 
 def test_fields_of_the_model_are_changed_behind_the_name_of_a_case():
-    case = find_case("qm9,remat=True,compute_dtype=bfloat16")
-    assert case.config == get_preset("qm9", remat=True, compute_dtype="bfloat16")
-    assert dataclasses.replace(case, changes=()) == CASES["qm9"]
+    case = find_case("qm9_forward,remat=True,edge_block_size=None")
+    assert case.config == get_preset("qm9", remat=True)
+    assert dataclasses.replace(case, changes=CASES["qm9"].changes) == CASES["qm9_forward"]
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("qm9", qm9), ("oc20_is2re", oc20_is2re), ("md17_l2_aspirin", md17)]
+)
+def test_a_case_has_the_model_of_the_configuration_that_trains_it(name, recipe):
+    assert recipe.get_config().model == model_settings(CASES[name].config)
 
 
 def test_batches_and_structures_of_a_case_are_changed():
