@@ -234,3 +234,11 @@ def test_a_run_comes_back_from_the_bucket_on_another_machine(tmp_path, settings)
         assert (tmp_path / "some-bucket" / "aspirin" / "checkpoints" / "5").is_dir()
         (log,) = (home / "runs" / "aspirin" / "launch").glob("worker-*/log")
         assert ("checkpoints" in log.read_text()) == (machine == "second")
+
+
+def test_slurm_keeps_compiled_programs_beside_the_run(tmp_path, cluster):
+    (tmp_path / "end").write_text("0")
+    cluster |= {"JAX_COMPILATION_CACHE_DIR": ""}
+    assert f"programs {tmp_path}/jax_cache" in launch("slurm.sbatch", **cluster).stdout
+    cluster |= {"JAX_COMPILATION_CACHE_DIR": "/elsewhere"}
+    assert "programs /elsewhere" in launch("slurm.sbatch", **cluster).stdout
