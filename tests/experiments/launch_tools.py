@@ -26,7 +26,8 @@ SETTINGS = {
 TRAINING = """\
 case "$*" in *--dry_run*) exit 0 ;; esac
 trap 'echo saved; exit 1' TERM
-echo "training, devices ${JAX_LOCAL_DEVICE_IDS:-all}, programs ${JAX_COMPILATION_CACHE_DIR:-not kept}"
+echo "training, devices ${JAX_LOCAL_DEVICE_IDS:-all}"
+echo "programs ${JAX_COMPILATION_CACHE_DIR:-not kept}"
 until [[ -s $HOME/end ]]; do sleep 0.05; done
 exit "$(<"$HOME/end")"
 """
