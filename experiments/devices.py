@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 from collections.abc import Callable
 
-_FLAG = "--xla_force_host_platform_device_count"
+from equiformer_jax.training.cpu_cores import DEVICE_COUNT_FLAG, usable_cores
+
 # Where the drivers of GPUs (NVIDIA, AMD) and of TPUs show their devices.
 _ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")
 
 
-def use_all_cores(batch_size: int, say: Callable[[str], None] = print) -> None:
+def use_all_cores(batch_size: int, edge_parts: int = 1, say: Callable[[str], None] = print) -> None:
     """On a machine with CPUs alone, makes one virtual device for each core.
 
     XLA runs much of a training step on one core of a device; with the batch split over as many
-    virtual devices as there are cores, all of them work. The number of devices divides the batch
-    size. Nothing happens where there is an accelerator, or where `XLA_FLAGS` already says how many
-    devices to make.
+    virtual devices as there are cores, all of them work. Of several numbers of devices that give
+    none more structures than another number would, the smallest is taken. Nothing happens where
+    there is an accelerator, or where `XLA_FLAGS` already says how many devices to make.
 
     To be called before jax starts its backends, that is before the first array or `jax.devices()`.
 
     Args:
       batch_size: structures in a training step.
+      edge_parts: devices that share the edges of each part of a batch.
       say: prints a line.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if _FLAG in flags or not _cpu_only():
+    if DEVICE_COUNT_FLAG in flags or not _cpu_only():
         return
-    cores = _usable_cores()
-    # A batch size that makes no sense is refused later, by its name.
-    fitting = (n for n in range(1, min(cores, batch_size) + 1) if batch_size % n == 0)
-    count = max(fitting, default=1)
+    cores = usable_cores()
+    # Numbers that make no sense are refused later, by their names.
+    batch_size, edge_parts = max(batch_size, 1), max(edge_parts, 1)
+    largest_part = math.ceil(batch_size / max(cores // edge_parts, 1))
+    count = math.ceil(batch_size / largest_part) * edge_parts
     if count == 1:
+        if cores > 1:
+            say(
+                f"no accelerator found: {cores} cores, of which one does most of the work, as "
+                "there is one structure in a step (mesh.edge_parts can divide its edges)"
+            )
         return
-    os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}={count}".strip()
+    os.environ["XLA_FLAGS"] = f"{flags} {DEVICE_COUNT_FLAG}={count}".strip()
     say(f"no accelerator found: {cores} cores, set XLA_FLAGS={os.environ['XLA_FLAGS']!r}")
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_only() -> bool:

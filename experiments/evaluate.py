@@ -18,6 +18,7 @@ from absl import app, flags
 from equiformer_jax.data.processes import decided_by_first, is_first_process
 from equiformer_jax.inference.predictions import write_evaluation
 from equiformer_jax.inference.report import report_run
+from equiformer_jax.training.mesh_settings import MeshSettings
 from equiformer_jax.training.trainer import evaluate
 from equiformer_jax.training.workdir import load_config
 from experiments.common import checked_output, print_evaluation, program, run
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments {arguments[1:]}")
     config = load_config(_WORKDIR.value)
-    with joined_hosts(config.training.evaluation_batch_size):
+    mesh = MeshSettings.from_settings(config.get("mesh"))
+    with joined_hosts(config.training.evaluation_batch_size, mesh.edge_parts):
         output = decided_by_first(_checked_output)
         evaluation = evaluate(
             _WORKDIR.value,

@@ -57,7 +57,7 @@ _SECONDS_FOR_THE_REASON = 2 * SECONDS_OF_GRACE
 
 
 @contextlib.contextmanager
-def joined_hosts(batch_size: int) -> Iterator[None]:
+def joined_hosts(batch_size: int, edge_parts: int = 1) -> Iterator[None]:
     """Makes this process one of several, if the flags say so, for as long as the block runs.
 
     An error in the block ends the program with its message, in all processes. To be entered before
@@ -66,6 +66,7 @@ def joined_hosts(batch_size: int) -> Iterator[None]:
     Args:
       batch_size: structures in a step, to choose the number of virtual devices where there is no
         accelerator (`devices.use_all_cores`).
+      edge_parts: devices that share the edges of each part of a batch, for the same.
 
     Raises:
       ValueError: the flags contradict each other; names them.
@@ -73,12 +74,12 @@ def joined_hosts(batch_size: int) -> Iterator[None]:
     """
     arguments = _arguments()
     if arguments is None:
-        use_all_cores(batch_size)
+        use_all_cores(batch_size, edge_parts)
         yield
         return
     process = arguments.get("process_id")
     share = batch_size // arguments.get("num_processes", 1)
-    use_all_cores(max(share, 1), say=(lambda line: None) if process else print)
+    use_all_cores(share, edge_parts, say=(lambda line: None) if process else print)
     _join(arguments)
     watch = None
     try:

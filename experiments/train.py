@@ -17,6 +17,7 @@ from ml_collections import config_flags
 from equiformer_jax.data.processes import is_first_process
 from equiformer_jax.inference.report import report_run
 from equiformer_jax.training.early_checks import check_configuration
+from equiformer_jax.training.mesh_settings import MeshSettings
 from equiformer_jax.training.trainer import train
 from experiments.common import print_evaluation, program, run
 from experiments.hosts import joined_hosts
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
         check_configuration(config)
         print("the flags and the configuration are understood")
         return
-    with joined_hosts(config.training.batch_size):
+    mesh = MeshSettings.from_settings(config.get("mesh"))
+    with joined_hosts(config.training.batch_size, mesh.edge_parts):
         evaluation = train(config, workdir)
         if is_first_process():
             print_evaluation(evaluation, report_run(workdir, evaluation))

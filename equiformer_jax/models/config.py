@@ -70,8 +70,8 @@ class EquiformerConfig:
         parameters.
       matmul_precision: `jax.default_matmul_precision` inside the model.
       remat: recompute each block in the backward pass instead of keeping its intermediates.
-      edge_block_size: work on at most so many edges at a time, and recompute their intermediates in
-        the backward pass; `None`: on all at once, and keep them.
+      edge_block_size: where there are more edges, work on at most so many at a time, and recompute
+        their intermediates in the backward pass; `None`: on all at once, and keep them.
     """
 
     irreps_node_embedding: str = "128x0e+64x1e+32x2e"

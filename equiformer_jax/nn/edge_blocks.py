@@ -30,16 +30,17 @@ def map_edge_blocks(
         numbers.
       module: whose parameters are read.
       edges: arrays `[E, ...]`, nested in tuples.
-      block_size: at most so many edges are worked on at a time, and nothing is kept for the
-        backward pass but what goes in; `None`: all edges at once, everything is kept.
+      block_size: where there are more edges, at most so many are worked on at a time, and nothing
+        is kept for the backward pass but what goes in; fewer edges, and all with `None`, are worked
+        on at once, and everything is kept.
 
     Returns:
       What the function returns, arrays `[E, ...]`.
     """
-    if block_size is None:
-        return function(module, edges)
     num_edges = jax.tree.leaves(edges)[0].shape[0]
-    num_blocks = max(1, -(-num_edges // block_size))
+    if block_size is None or num_edges <= block_size:
+        return function(module, edges)
+    num_blocks = -(-num_edges // block_size)
     rows = -(-num_edges // num_blocks)
 
     def split(x: jax.Array) -> jax.Array:

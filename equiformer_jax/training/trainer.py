@@ -22,6 +22,7 @@ from equiformer_jax.data.processes import decided_by_first, is_first_process, re
 from equiformer_jax.training.checkpoint import Checkpoints, RunRecord
 from equiformer_jax.training.checkpoint_choice import choose_checkpoint
 from equiformer_jax.training.configuration import flatten, to_plain
+from equiformer_jax.training.cpu_cores import idle_cores_note
 from equiformer_jax.training.early_checks import check_configuration
 from equiformer_jax.training.evaluation import Evaluation
 from equiformer_jax.training.initial_weights import load_initial_params
@@ -74,6 +75,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike[str]) -> Ev
         # ---- Data, model, optimizer
         run = Run(config, say, statistics=saved.statistics if saved else None)
         say(f"devices: {describe_devices(run.mesh)}")
+        if note := idle_cores_note(config.training.batch_size):
+            say(note)
         say(_describe_data(run))
         if is_first_process():
             save_config(workdir, settings)

@@ -22,10 +22,23 @@ def flags_for(batch_size):
     return os.environ["XLA_FLAGS"]
 
 
-@pytest.mark.parametrize(("batch_size", "count"), [(12, 6), (8, 4), (5, 5), (2, 2), (14, 2)])
-def test_as_many_devices_as_cores_that_divide_the_batch(cpu_machine, batch_size, count, capsys):
+@pytest.mark.parametrize(
+    ("batch_size", "count"),
+    [(12, 6), (8, 4), (5, 5), (2, 2), (14, 5), (7, 4), (64, 6)],
+)
+def test_as_few_devices_as_give_none_more_structures_than_one_for_each_core_would(
+    cpu_machine, batch_size, count, capsys
+):
     assert flags_for(batch_size) == f"--xla_force_host_platform_device_count={count}"
     assert f"count={count}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "edge_parts", "count"), [(1, 2, 2), (2, 2, 4), (8, 2, 6), (3, 6, 6), (1, 8, 8)]
+)
+def test_devices_that_share_edges_count_as_one(cpu_machine, batch_size, edge_parts, count):
+    devices.use_all_cores(batch_size, edge_parts)
+    assert os.environ["XLA_FLAGS"] == f"--xla_force_host_platform_device_count={count}"
 
 
 def test_other_flags_stay(cpu_machine):
@@ -42,8 +55,9 @@ def test_what_the_user_asked_for_stays(cpu_machine, capsys):
     assert not capsys.readouterr().out
 
 
-def test_nothing_to_do_for_one_structure(cpu_machine):
+def test_one_structure_in_a_step_keeps_one_device_and_that_is_said(cpu_machine, capsys):
     assert flags_for(1) == ""
+    assert "6 cores, of which one does most of the work" in capsys.readouterr().out
 
 
 def test_an_accelerator_needs_no_virtual_devices(cpu_machine):

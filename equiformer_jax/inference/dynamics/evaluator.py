@@ -212,6 +212,17 @@ class ForceEvaluator:
             _, cell = self._arrays(self.structure)
         return self._evaluate(self.shape, self._network, neighbors, positions, cell)
 
+    def program(self) -> tuple[Any, tuple[Any, SkinList, jax.Array, jax.Array]]:
+        """What a call runs, not compiled yet, with room for as many neighbors as now; to measure it.
+
+        Returns:
+          `jit`ted `function(network, neighbors, positions, cell) -> (Evaluation, SkinList)`, and
+          its arguments at the first positions.
+        """
+        shape = self.shape
+        function = jax.jit(lambda *arguments: self._evaluate(shape, *arguments))
+        return function, (self._network, self.neighbors, *self._arrays(self.structure))
+
     def table_errors(self, positions: np.ndarray | None = None) -> TableErrors:
         """Compares with the radial networks themselves; compiles the program without a table.
 
@@ -269,15 +280,13 @@ class ForceEvaluator:
             self._say(f"neighbors: the cell is smaller, looking at {images} cells on either side")
 
     def _program(self) -> Any:
-        shape = self.shape
-        if shape not in self._programs:
-            program = jax.jit(lambda *arguments: self._evaluate(shape, *arguments))
+        if self.shape not in self._programs:
+            function, arguments = self.program()
             self._say("compiling the force evaluation ...")
             start = time.perf_counter()
-            arrays = self._arrays(self.structure)
-            self._programs[shape] = compile_for(program, self._network, self.neighbors, *arrays)
+            self._programs[self.shape] = compile_for(function, *arguments)
             self._say(f"compiled in {time.perf_counter() - start:.1f} s")
-        return self._programs[shape]
+        return self._programs[self.shape]
 
     def _evaluate(
         self,
