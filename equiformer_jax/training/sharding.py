@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import jax
 import jraph
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA_AXIS = "data"
@@ -46,12 +47,11 @@ def make_data_mesh(
     count = num_devices or len(devices)
     if edge_parts < 1 or count % edge_parts:
         raise ValueError(f"edge_parts={edge_parts}; expected a divisor of the {count} devices")
-    return jax.make_mesh(
-        (count // edge_parts, edge_parts),
-        (DATA_AXIS, EDGE_AXIS),
-        axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=devices[:num_devices],
+    # The wires of a pod have axes of their own, which `jax.make_mesh` divides on some chips only.
+    places = mesh_utils.create_device_mesh(
+        (count // edge_parts, edge_parts), devices[:count], allow_split_physical_axes=True
     )
+    return Mesh(places, (DATA_AXIS, EDGE_AXIS), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def split_sharding(mesh: Mesh) -> NamedSharding:

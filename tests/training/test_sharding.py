@@ -37,6 +37,39 @@ def test_a_mesh_has_an_axis_for_data_and_one_for_edges():
         make_data_mesh(1, edge_parts=0)
 
 
+class Chip(SimpleNamespace):
+    """What a mesh has to know of a chip."""
+
+    __hash__ = object.__hash__
+
+
+def chips(kind, *shape):
+    """Stand-ins for the chips of a pod."""
+    places = list(np.ndindex(shape))
+    return [
+        Chip(
+            platform="tpu", device_kind=kind, coords=place + (0,) * (3 - len(place)),
+            core_on_chip=0, id=number, process_index=number // 4, slice_index=0,
+        )
+        for number, place in enumerate(places)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("TPU v5 lite", (2, 4)), ("TPU v6 lite", (8, 8)), ("TPU v5", (4, 4, 4)), ("TPU v4", (4, 4))],
+)
+def test_edges_are_divided_over_chips_whatever_the_shape_of_the_pod(kind, shape, parts):
+    devices = chips(kind, *shape)
+    mesh = make_data_mesh(edge_parts=parts, devices=devices)
+    assert mesh.devices.shape == (len(devices) // parts, parts)
+    assert {device.id for device in mesh.devices.flat} == set(range(len(devices)))
+    for group in mesh.devices:  # those that share edges are neighbors
+        spans = np.ptp([device.coords for device in group], axis=0)
+        assert np.prod(spans + 1) == parts
+
+
 @pytest.mark.parametrize(
     ("hosts", "own"),
     [
