@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from equiformer_jax.training.mesh_settings import MeshSettings
 from experiments.tpu.collectives import Collective
 from experiments.tpu.hlo import Instruction, Program
 
@@ -14,6 +15,8 @@ _DOUBLE = ("f64", "c128")
 _HOST_TARGETS = ("callback", "MoveToDevice", "MoveToHost", "annotate_device_placement")
 _HOST_MEMORY = 5
 _GATHERS = ("all-gather", "all-to-all", "collective-broadcast", "ragged-all-to-all")
+_SUMS = ("all-reduce", "reduce-scatter")
+_BYTES_OF_COUNTS = 2**16  # sums and counts of a loss and its metrics: a few hundred bytes
 
 
 def check_traced(jaxpr: Any) -> list[str]:
@@ -54,26 +57,40 @@ def check_program(program: Program) -> list[str]:
     return problems
 
 
-def check_collectives(collectives: Sequence[Collective], allowed_bytes: int) -> list[str]:
+def check_collectives(
+    collectives: Sequence[Collective], parameter_bytes: int, settings: MeshSettings
+) -> list[str]:
     """Collectives that bring an array from all chips to all, where nothing asks for them.
 
-    They are a sign that the partitioner could not follow how arrays are divided.
+    They are a sign that the partitioner could not follow how arrays are divided. A gathering of
+    small slices may be compiled to a sum, too; so both have a bound.
 
     Args:
       collectives: of the step.
-      allowed_bytes: that may be gathered in a step: those of the parameters where the state of the
-        optimizer is divided over the chips, else none.
+      parameter_bytes: of all parameters.
+      settings: how the chips share the step. The gradient is summed over all of them. Where they
+        divide the state of the optimizer, the parameters are gathered, too; where they divide
+        edges, sums over the edges of a node have no bound here.
 
     Returns:
       One line for each; empty while they are within what is allowed.
     """
-    gathers = [collective for collective in collectives if collective.kind in _GATHERS]
-    if sum(gather.times * gather.payload for gather in gathers) <= allowed_bytes:
+    gathered = parameter_bytes if settings.shard_optimizer else 0
+    bounds = [(_GATHERS, gathered)]
+    if settings.edge_parts == 1:
+        bounds.append((_SUMS, parameter_bytes + gathered + _BYTES_OF_COUNTS))
+    return [line for kinds, allowed in bounds for line in _beyond(collectives, kinds, allowed)]
+
+
+def _beyond(collectives: Sequence[Collective], kinds: Sequence[str], allowed: int) -> list[str]:
+    """All collectives of these kinds, if together they bring more bytes than are allowed."""
+    found = [collective for collective in collectives if collective.kind in kinds]
+    if sum(each.times * each.payload for each in found) <= allowed:
         return []
     return [
-        f"unexpected {gather.kind}: %{gather.name} of {gather.payload:,} bytes, "
-        f"{gather.times} times" + (f" in {gather.source}" if gather.source else "")
-        for gather in gathers
+        f"unexpected {each.kind}: %{each.name} of {each.payload:,} bytes, "
+        f"{each.times} times" + (f" in {each.source}" if each.source else "")
+        for each in found
     ]
 
 

@@ -116,10 +116,10 @@ def search_largest(task: Task, first: report.Report) -> report.Report:
 def _read(task: Task, step: AbstractStep, compiled: Compiled) -> report.Report:
     program = parse_program(compiled.text)
     costs = count_costs(program, len(task.topology.devices))
-    divided = MeshSettings.from_settings(task.config.get("mesh")).shard_optimizer
+    settings = MeshSettings.from_settings(task.config.get("mesh"))
     problems = [
         *check_traced(step.trace().jaxpr),
         *check_program(program),
-        *check_collectives(costs.collectives, _FLOAT32_BYTES * step.parameters if divided else 0),
+        *check_collectives(costs.collectives, _FLOAT32_BYTES * step.parameters, settings),
     ]
     return report.describe_program(compiled, costs, roofline(costs, task.topology.chip), problems)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from equiformer_jax.training.mesh_settings import MeshSettings
 from experiments.tpu.checks import check_collectives, check_program, check_traced
 from experiments.tpu.collectives import Collective
 from experiments.tpu.hlo import parse_program
@@ -59,6 +60,18 @@ def test_float64_is_found_before_xla_takes_it_apart():
 def test_gathering_more_than_the_parameters_is_named():
     gather = Collective("all-gather", "gather.1", "jit(step)/add", times=2, group=8, payload=100)
     summed = Collective("all-reduce", "sum.1", "", times=1, group=8, payload=10**6)
-    assert check_collectives([gather, summed], allowed_bytes=200) == []
-    (problem,) = check_collectives([gather, summed], allowed_bytes=0)
+    assert check_collectives([gather, summed], 10**6, MeshSettings(shard_optimizer=True)) == []
+    (problem,) = check_collectives([gather, summed], 10**6, MeshSettings())
     assert problem == "unexpected all-gather: %gather.1 of 100 bytes, 2 times in jit(step)/add"
+
+
+def test_summing_more_than_the_gradient_is_named():
+    """As where a batch that a partitioner has lost track of is put together by sums."""
+    gradient = Collective("all-reduce", "sum.1", "", times=1, group=64, payload=10**6)
+    batch = Collective("all-reduce", "sum.2", "jit(step)/take", times=3, group=64, payload=10**5)
+    assert check_collectives([gradient], 10**6, MeshSettings()) == []
+    problems = check_collectives([gradient, batch], 10**6, MeshSettings())
+    assert "unexpected all-reduce: %sum.2 of 100,000 bytes, 3 times in jit(step)/take" in problems
+    # The parameters are allowed for, and sums over edges.
+    for settings in (MeshSettings(shard_optimizer=True), MeshSettings(edge_parts=2)):
+        assert check_collectives([gradient, batch], 10**6, settings) == []
