@@ -4,7 +4,8 @@
 #   experiments/launch/setup.sh tpu|cuda|cpu
 #
 # Variables: PYTHON, an interpreter of version 3.11.4 or later; found if not given. Where there is
-# none, as on the images of TPU VMs, `uv` is installed for this user and fetches one.
+# none, as on the images of TPU VMs, `uv` is installed for this user and fetches one. 3.11 comes
+# first: its versions of JAX are those that docs/tpu.md was compiled with.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -16,7 +17,7 @@ new_enough() {
 
 find_python() {
   local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3.12 python3.13 python3.11 python3; do
+  for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3; do
     if new_enough "$candidate"; then
       printf '%s\n' "$candidate"
       return
@@ -34,7 +35,7 @@ make_environment() {
     run "$python" -m venv .venv
   else
     run python3 -m pip install --user --quiet uv
-    run python3 -m uv venv --seed --python=3.12 .venv
+    run python3 -m uv venv --seed --python=3.11 .venv
   fi
 }
 

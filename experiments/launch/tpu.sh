@@ -88,6 +88,8 @@ state() {
   if dry; then printf '%s\n' "$node"; fi
 }
 
+# Replaces the copy on the hosts, all but its environment: what a commit has removed must not be
+# left there to be imported.
 install() {
   local folder archive
   folder=$(mktemp -d)
@@ -96,7 +98,9 @@ install() {
   trap "rm -rf '$folder'" EXIT
   run git archive --format=tar.gz --output="$archive" HEAD
   tpus tpu-vm scp "$archive" "$TPU_NAME:" --worker=all
-  on_workers all "mkdir -p equiformer_jax && tar -xzf equiformer_jax.tar.gz -C equiformer_jax \
+  on_workers all "mkdir -p equiformer_jax \
+&& find equiformer_jax -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} + \
+&& tar -xzf equiformer_jax.tar.gz -C equiformer_jax \
 && bash equiformer_jax/experiments/launch/setup.sh tpu"
   if dry; then bash experiments/launch/setup.sh tpu; fi
 }

@@ -9,7 +9,8 @@
 # it goes on with what it finds.
 #
 # Variables: those of tpu.sh; WAIT_SECONDS (60) between two looks; MAX_FAILURES (3), how often the
-# program may fail on one TPU before a person should look.
+# program may fail on one TPU before a person should look; MAX_UNREACHABLE (10), for how many looks
+# in a row the first host of a TPU may not answer before the TPU is replaced.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -21,7 +22,7 @@ tpu() {
 }
 
 obtain() {
-  failures=0
+  failures=0 unreachable=0
   tpu create && tpu install && tpu launch "$@"
 }
 
@@ -40,9 +41,15 @@ look() {
   run_state=$(tpu status) || run_state=unreachable
   run_state=${run_state##*$'\n'}
   say "training: $run_state"
+  if [[ $run_state == unreachable ]]; then
+    unreachable=$((unreachable + 1))
+  else
+    unreachable=0
+  fi
   case $run_state in
-    finished) done=1 ;;
-    running | unreachable) ;;
+    finished) tpu fetch "$results" && done=1 ;;
+    running) ;;
+    unreachable) if ((unreachable >= MAX_UNREACHABLE)); then replace "$@"; fi ;;
     failed*)
       failures=$((failures + 1))
       if ((failures > MAX_FAILURES)); then
@@ -58,8 +65,8 @@ if [[ -z ${1:-} || $1 == -* ]]; then fail "usage: tpu_keep.sh FOLDER [flags]"; f
 require PROJECT ZONE TPU_NAME ACCELERATOR_TYPE RUNTIME_VERSION CONFIG RUN_NAME STORAGE
 results=$1
 shift
-MAX_FAILURES=${MAX_FAILURES:-3}
-failures=0 done=
+MAX_FAILURES=${MAX_FAILURES:-3} MAX_UNREACHABLE=${MAX_UNREACHABLE:-10}
+failures=0 unreachable=0 done=
 tpu check "$@"
 if dry; then
   printf '# until it is finished:\n'
@@ -69,6 +76,7 @@ if dry; then
   printf '# when the TPU has been taken away, and then as before:\n'
   tpu delete
   printf '# when it is finished:\n'
+  tpu fetch "$results"
 else
   until [[ -n $done ]]; do
     tpu_state=$(tpu state)
@@ -81,5 +89,7 @@ else
     if [[ -z $done ]]; then sleep "${WAIT_SECONDS:-60}"; fi
   done
 fi
-tpu fetch "$results"
-tpu delete
+until tpu delete || [[ $(tpu state) == MISSING ]]; do
+  say "not deleted, once more in ${WAIT_SECONDS:-60} s"
+  sleep "${WAIT_SECONDS:-60}"
+done

@@ -51,11 +51,13 @@ mount_once() {
   run sudo chown "$(id -u):$(id -g)" "$WORKDIR" "$root/data" "$root/jax_cache"
 }
 
-# Fetches what an earlier machine has left. The mark is written first: that fails, and nothing is
-# started, if the bucket cannot be reached, and a first run finds a folder as well. What this machine
-# has itself is newer than the copy.
+# Fetches what an earlier machine has left, once: afterwards, what this machine has is newer. That
+# all has arrived is marked outside of the workdir: a part looks like a run as well, and what is
+# missing would be removed from the bucket. The time is written there first: that fails, and nothing
+# is started, if the bucket cannot be reached, and a first run finds a folder.
 restore() {
-  if [[ -d $WORKDIR/checkpoints ]]; then return; fi
+  if [[ -e $restored && -d $WORKDIR ]]; then return; fi
+  run rm -f "$restored"
   run mkdir -p "$WORKDIR/launch"
   if dry; then
     printf 'date >%s\n' "$WORKDIR/launch/last_start"
@@ -64,6 +66,7 @@ restore() {
   fi
   run gcloud storage cp "$WORKDIR/launch/last_start" "$bucket/launch/last_start"
   run gcloud storage rsync --recursive "$bucket" "$WORKDIR"
+  run touch "$restored"
 }
 
 # Old checkpoints leave the bucket only after newer ones have arrived whole: the first pass adds,
@@ -140,6 +143,7 @@ export WORKDIR=$root/$RUN_NAME LAUNCH_LABEL=worker-${host##*-w-}
 export EQUIFORMER_DATA=${EQUIFORMER_DATA:-$root/data}
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/jax_cache}
 bucket=${STORAGE%/}/$RUN_NAME
+restored=$WORKDIR.restored
 copies=$HOME/.equiformer_copies
 command=${1:-}
 if (($#)); then shift; fi

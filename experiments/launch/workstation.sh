@@ -7,7 +7,8 @@
 #
 # `start` also goes on with a run that was stopped. `stop` asks the program to save and end, and
 # waits for it; asked a second time meanwhile, it ends without saving. `status` prints one of:
-# running; finished; stopped; failed STATUS; gone (killed, or the machine went down); none.
+# running; finished; stopped (asked to end); failed STATUS, also if it was asked to end but could
+# not save; gone (killed, or the machine went down); none.
 #
 # Paths are relative to the root of the repository.
 #
@@ -46,7 +47,9 @@ supervise() {
   wait_for "$child"
   if ((status == 0)); then
     printf 'finished\n'
-  elif [[ -n $asked ]]; then
+  # 75: saved, and ended because this process or that of another host was asked to. 128 + SIGTERM:
+  # asked twice, or before the program listens.
+  elif ((status == 75)) || { ((status == 143)) && [[ -n $asked ]]; }; then
     printf 'stopped\n'
   else
     printf 'failed %s\n' "$status"

@@ -76,7 +76,7 @@ def check_collectives(
       One line for each; empty while they are within what is allowed.
     """
     gathered = parameter_bytes if settings.shard_optimizer else 0
-    bounds = [(_GATHERS, gathered)]
+    bounds: list[tuple[Sequence[str], int]] = [(_GATHERS, gathered)]
     if settings.edge_parts == 1:
         bounds.append((_SUMS, parameter_bytes + gathered + _BYTES_OF_COUNTS))
     return [line for kinds, allowed in bounds for line in _beyond(collectives, kinds, allowed)]

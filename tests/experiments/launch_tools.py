@@ -22,14 +22,94 @@ SETTINGS = {
     "WORKDIR": "runs/aspirin",
 }
 
-# Trains until a file says how to end, or until it is asked to end: then it "saves", as the program.
+# Trains until a file says how to end, or until it is asked to end: then it "saves", and ends with
+# the same status as the program (EX_TEMPFAIL).
 TRAINING = """\
 case "$*" in *--dry_run*) exit 0 ;; esac
-trap 'echo saved; exit 1' TERM
+trap 'echo saved; exit 75' TERM
 echo "training, devices ${JAX_LOCAL_DEVICE_IDS:-all}"
 echo "programs ${JAX_COMPILATION_CACHE_DIR:-not kept}"
 until [[ -s $HOME/end ]]; do sleep 0.05; done
 exit "$(<"$HOME/end")"
+"""
+
+# Google Cloud with one TPU, whose state is in `queue`; what is done with it is added to `events`.
+# `states` has what the training says at each look; `broken`, what fails once, and the state then.
+GCLOUD = r"""
+case "$*" in
+  *"queued-resources describe"*)
+    if [[ -s $HOME/queue ]]; then cat "$HOME/queue"; else echo "NOT_FOUND" >&2; exit 1; fi
+    exit ;;
+  *"value(networkEndpoints"*) cat "$HOME/addresses"; exit ;;
+  *"tpu-vm describe"*) echo READY; exit ;;
+esac
+case "$*" in
+  *"queued-resources create"*) event=create ;;
+  *"queued-resources delete"*) event=delete ;;
+  *"tpu-vm scp"*aspirin*) event=fetch ;;
+  *"tpu-vm scp"*) event=copy ;;
+  *setup.sh*) event=setup ;;
+  *tpu_worker.sh\ start*) event=start ;;
+  *tpu_worker.sh\ stop*) event=stop ;;
+  *tpu_worker.sh\ status*)
+    state=$(head -n 1 "$HOME/states")
+    sed -i 1d "$HOME/states"
+    if [[ $state == preempted ]]; then echo SUSPENDED >"$HOME/queue"; exit 255; fi
+    if [[ $state == unreachable ]]; then exit 255; fi
+    echo "$state"
+    exit ;;
+esac
+echo "$event" >>"$HOME/events"
+read -r broken state <"$HOME/broken" || true
+if [[ $event == "$broken" ]]; then
+  sed -i 1d "$HOME/broken"
+  printf %s "$state" >"$HOME/queue"
+  exit 1
+fi
+case $event in
+  create) echo ACTIVE >"$HOME/queue" ;;
+  delete) rm -f "$HOME/queue" ;;
+esac
+"""
+
+# Google Cloud with a bucket, a folder beside HOME. As long as there is a file `cut`, a restore is
+# cut off: folders arrive without what is in them.
+BUCKET = r"""
+command=$2
+shift 2
+places=() deletes=
+for word in "$@"; do
+  case $word in
+    gs://*) places+=("$HOME/../${word#gs://}") ;;
+    --delete-*) deletes=1 ;;
+    --*) ;;
+    *) places+=("$word") ;;
+  esac
+done
+if [[ $command == rsync && ${places[1]} == "$HOME/runs/"* && -e $HOME/cut ]]; then
+  mkdir -p "${places[1]}/checkpoints/5"
+  exit 1
+fi
+if [[ -n $deletes ]]; then rm -rf "${places[1]}"; fi
+mkdir -p "$(dirname "${places[1]}")"
+cp -R "${places[0]}$([[ -d ${places[0]} ]] && echo /. || true)" "${places[1]}"
+"""
+
+# git with one commit, the folder `commit`.
+GIT = """
+for word in "$@"; do
+  case $word in --output=*) tar -czf "${word#--output=}" -C "$HOME/commit" . ;; esac
+done
+"""
+
+# Google Cloud with one host, whose home is the folder `host`.
+HOST = """
+case "$*" in
+  *"tpu-vm scp"*) cp "$5" "$HOME/host" ;;
+  *) for word in "$@"; do
+       case $word in --command=*) (cd "$HOME/host" && bash -c "${word#--command=}") ;; esac
+     done ;;
+esac
 """
 
 

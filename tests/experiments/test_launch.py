@@ -1,4 +1,4 @@
-"""The launch scripts: sound shell, and every Python command that they would run is understood."""
+"""The launch scripts: sound shell, every Python command understood, hosts with one commit only."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import sys
 import pytest
 
 from tests.experiments.launch_tools import (
+    GIT,
+    HOST,
     LAUNCH,
     SETTINGS,
     environment,
@@ -203,6 +205,29 @@ def test_a_place_that_cannot_hold_a_run_is_refused(script, changes, message):
     finished = launch(script, "start", **(SETTINGS | changes), DRY_RUN="1")
     assert finished.returncode == 1
     assert message in finished.stderr
+
+
+def test_what_a_commit_has_removed_is_removed_from_the_hosts(tmp_path):
+    install(tmp_path / "tools", "git", GIT)
+    install(tmp_path / "tools", "gcloud", HOST)
+    settings = SETTINGS | {"HOME": str(tmp_path), "PATH": with_tools(tmp_path / "tools")}
+    scripts = tmp_path / "commit" / "experiments" / "launch"
+    scripts.mkdir(parents=True)
+    copy = tmp_path / "host" / "equiformer_jax"
+    copy.parent.mkdir()
+    install(scripts, "setup.sh", f"mkdir -p {copy}/.venv && touch {copy}/.venv/made_$1\n")
+    (tmp_path / "commit" / "old.py").touch()
+    (tmp_path / "commit" / ".hidden").touch()
+    assert launch("tpu.sh", "install", **settings).returncode == 0
+    assert {path.name for path in copy.iterdir()} == {".hidden", ".venv", "experiments", "old.py"}
+    (tmp_path / "commit" / "old.py").rename(scripts.parent / "new.py")
+    (tmp_path / "commit" / ".hidden").unlink()
+    (copy / ".venv" / "module").touch()
+    again = launch("tpu.sh", "install", **settings)
+    assert again.returncode == 0, again.stderr
+    assert {path.name for path in copy.iterdir()} == {".venv", "experiments"}
+    assert (copy / "experiments" / "new.py").exists()
+    assert {path.name for path in (copy / ".venv").iterdir()} == {"made_tpu", "module"}
 
 
 def test_a_dry_run_of_the_training_touches_no_device_and_no_folder(tmp_path):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 
 import pytest
 
 from tests.experiments.launch_tools import (
+    BUCKET,
+    GCLOUD,
     LAUNCH,
     SETTINGS,
     TRAINING,
@@ -71,6 +75,29 @@ def test_a_failure_keeps_its_status(tmp_path, settings):
     wait_until(lambda: status(settings) == "failed 7")
 
 
+def test_a_training_that_was_asked_to_end_on_another_host_is_stopped_too(tmp_path, settings):
+    (tmp_path / "end").write_text(str(os.EX_TEMPFAIL))
+    start(tmp_path, settings)
+    wait_until(lambda: status(settings) == "stopped")
+
+
+@pytest.mark.parametrize(
+    ("reaction", "end"),
+    [
+        ("trap 'echo not saved; exit 1' TERM", "failed 1"),
+        ("trap - TERM", "stopped"),  # nobody listens: the signal ends it
+    ],
+)
+def test_a_training_that_was_asked_to_end_has_failed_if_it_could_not_save(
+    tmp_path, settings, reaction, end
+):
+    own = TRAINING.replace("trap 'echo saved; exit 75' TERM", reaction)
+    assert own != TRAINING
+    install(tmp_path / "tools", "training", own)
+    start(tmp_path, settings)
+    assert launch("workstation.sh", "stop", **settings).stdout.strip() == end
+
+
 def test_the_end_of_the_machine_is_not_signaled_twice(tmp_path, settings):
     start(tmp_path, settings)
     pid = (tmp_path / "run" / "launch" / "here" / "pid").read_text().strip()
@@ -107,7 +134,7 @@ def test_slurm_saves_and_requeues_before_the_time_limit(tmp_path, cluster):
     ) as job:
         assert b"training" in job.stdout.readline()
         job.send_signal(signal.SIGUSR1)
-        assert job.wait(10) == 1
+        assert job.wait(10) == os.EX_TEMPFAIL
         assert b"saved" in job.stdout.read()
     assert (tmp_path / "canceled").read_text() == "--signal=TERM 7\n"
     assert (tmp_path / "control").read_text() == "requeue 7\n"
@@ -130,38 +157,13 @@ def test_slurm_gives_a_process_of_a_whole_node_all_its_devices(tmp_path, cluster
 
 # ---- TPUs
 
-GCLOUD = r"""
-case "$*" in
-  *"queued-resources describe"*)
-    if [[ -s $HOME/queue ]]; then cat "$HOME/queue"; else echo "NOT_FOUND" >&2; exit 1; fi
-    exit ;;
-  *"value(networkEndpoints"*) cat "$HOME/addresses"; exit ;;
-  *"tpu-vm describe"*) echo READY; exit ;;
-esac
-case "$*" in
-  *"queued-resources create"*) event=create; echo ACTIVE >"$HOME/queue" ;;
-  *"queued-resources delete"*) event=delete; rm -f "$HOME/queue" ;;
-  *"tpu-vm scp"*aspirin*) event=fetch ;;
-  *"tpu-vm scp"*) event=copy ;;
-  *setup.sh*) event=setup ;;
-  *tpu_worker.sh\ start*) event=start ;;
-  *tpu_worker.sh\ stop*) event=stop ;;
-  *tpu_worker.sh\ status*)
-    state=$(head -n 1 "$HOME/states")
-    sed -i 1d "$HOME/states"
-    if [[ $state == preempted ]]; then echo SUSPENDED >"$HOME/queue"; exit 255; fi
-    echo "$state"
-    exit ;;
-esac
-echo "$event" >>"$HOME/events"
-"""
-
 
 @pytest.fixture
 def cloud(tmp_path, settings):
     install(tmp_path / "tools", "gcloud", GCLOUD)
     install(tmp_path / "tools", "git", "")
     (tmp_path / "addresses").write_text("10.0.0.3;10.0.0.4\n")
+    (tmp_path / "broken").touch()
     return settings | {"WAIT_SECONDS": "0.01"}
 
 
@@ -188,6 +190,42 @@ def test_a_failing_training_is_started_again_a_few_times(tmp_path, cloud):
     assert events == [*OBTAINED, *(["stop", "copy", "setup", "start"] * 2)]
 
 
+def test_a_training_that_was_stopped_has_not_failed(tmp_path, cloud):
+    states = ("stopped", "stopped", "failed 1", "finished")
+    finished, events = keep(tmp_path, cloud, *states, MAX_FAILURES="1")
+    assert finished.returncode == 0, finished.stderr
+    assert events == [*OBTAINED, *(["stop", "copy", "setup", "start"] * 3), "fetch", "delete"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "ending"),
+    [
+        ("fetch ACTIVE", ["fetch", "fetch", "delete"]),
+        ("fetch SUSPENDED", ["fetch", "delete", *OBTAINED, "fetch", "delete"]),
+        ("delete ACTIVE", ["fetch", "delete", "delete"]),
+        ("delete", ["fetch", "delete"]),  # it is gone all the same
+    ],
+)
+def test_what_fails_after_the_training_is_done_again(tmp_path, cloud, broken, ending):
+    (tmp_path / "broken").write_text(f"{broken}\n")
+    finished, events = keep(tmp_path, cloud, "finished", "finished")
+    assert finished.returncode == 0, finished.stderr
+    assert events == [*OBTAINED, *ending]
+
+
+@pytest.mark.parametrize(
+    ("states", "replaced"),
+    [
+        (("unreachable", "running", "unreachable", "finished"), []),
+        (("unreachable", "unreachable", "unreachable", "finished"), ["delete", *OBTAINED]),
+    ],
+)
+def test_a_tpu_that_does_not_answer_for_long_is_replaced(tmp_path, cloud, states, replaced):
+    finished, events = keep(tmp_path, cloud, *states, MAX_UNREACHABLE="2")
+    assert finished.returncode == 0, finished.stderr
+    assert events == [*OBTAINED, *replaced, "fetch", "delete"]
+
+
 def test_a_loop_that_is_started_again_takes_the_tpu_that_is_there(tmp_path, cloud):
     (tmp_path / "queue").write_text("ACTIVE\n")
     _, events = keep(tmp_path, cloud, "running", "finished")
@@ -199,21 +237,6 @@ def test_a_pod_needs_a_shared_file_system(tmp_path, cloud):
     assert refused.returncode == 1
     assert "has several hosts" in refused.stderr
     assert not (tmp_path / "events").exists()
-
-
-BUCKET = r"""
-shift 2
-places=()
-for word in "$@"; do
-  case $word in
-    gs://*) places+=("$HOME/../${word#gs://}") ;;
-    --*) ;;
-    *) places+=("$word") ;;
-  esac
-done
-mkdir -p "$(dirname "${places[1]}")"
-cp -R "${places[0]}$([[ -d ${places[0]} ]] && echo /. || true)" "${places[1]}"
-"""
 
 
 def test_a_run_comes_back_from_the_bucket_on_another_machine(tmp_path, settings):
@@ -234,6 +257,38 @@ def test_a_run_comes_back_from_the_bucket_on_another_machine(tmp_path, settings)
         assert (tmp_path / "some-bucket" / "aspirin" / "checkpoints" / "5").is_dir()
         (log,) = (home / "runs" / "aspirin" / "launch").glob("worker-*/log")
         assert ("checkpoints" in log.read_text()) == (machine == "second")
+
+
+def test_a_restore_that_was_cut_off_is_done_again(tmp_path, settings):
+    install(tmp_path / "tools", "gcloud", BUCKET)
+    home = tmp_path / "machine"
+    home.mkdir()
+    (home / "end").write_text("0")
+    there = settings | {"STORAGE": "gs://some-bucket", "COPY_SECONDS": "0.1", "HOME": str(home)}
+    kept = tmp_path / "some-bucket" / "aspirin" / "checkpoints" / "5" / "state"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    run = home / "runs" / "aspirin"
+
+    def start():
+        return launch("tpu_worker.sh", "start", **there).returncode
+
+    def has_ended():
+        return launch("tpu_worker.sh", "status", **there).stdout == "finished\n"
+
+    for _ in ("a new machine", "a machine from which the run was removed"):
+        (home / "cut").touch()
+        assert start() == 1
+        assert (run / "checkpoints" / "5").is_dir()
+        (home / "cut").unlink()
+        assert start() == 0
+        wait_until(has_ended)
+        assert (run / "checkpoints" / "5" / "state").exists()
+        assert kept.exists()
+        (home / "cut").touch()
+        assert start() == 0, "what this machine has itself is newer"
+        wait_until(has_ended)
+        shutil.rmtree(run)
 
 
 def test_slurm_keeps_compiled_programs_beside_the_run(tmp_path, cluster):
