@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jraph
 import numpy as np
 
 from equiformer_jax.data import batching
@@ -16,6 +17,7 @@ from equiformer_jax.graph import batch_graphs, build_graph
 from equiformer_jax.inference.dynamics.evaluator import ForceEvaluator
 from equiformer_jax.inference.meaning import Meaning
 from equiformer_jax.inference.potential import Potential
+from equiformer_jax.models.checks import check_graph
 from equiformer_jax.models.equiformer import Equiformer
 from equiformer_jax.training.objectives import EnergyForceObjective
 from equiformer_jax.training.optimizer import make_optimizer
@@ -23,32 +25,45 @@ from equiformer_jax.training.sharding import make_data_mesh, place_batch, replic
 from equiformer_jax.training.state import create_train_state
 from equiformer_jax.training.step import make_evaluation_step, make_predict, make_train_step
 from experiments.benchmarks.cases import DYNAMICS, FORCES, TRAIN, Case
+from experiments.benchmarks.timing import Arguments
+
+# In dynamics atoms go so far in so many steps, and back: enough for a new list, of neighbors.
+_FAR_IN_SKINS, _STEPS_THERE = 0.6, 5
 
 
 class Program(NamedTuple):
     """Something to compile and run.
 
     Attributes:
-      function: jitted; its first argument is carried from step to step if it trains.
+      function: jitted.
       arguments: those of the first step.
-      batch: on the host.
+      advance: from a step's result and arguments to the arguments of the next step; `None` where
+        they stay the same.
+      devices: that run it.
       atoms: real ones in the batch.
       edges: real ones in the batch.
     """
 
     function: Any
-    arguments: tuple[Any, Any]
-    batch: jraph.GraphsTuple
+    arguments: Arguments
+    advance: Callable[[Any, Arguments], Arguments] | None
+    devices: int
     atoms: int
     edges: int
 
 
 def build(case: Case) -> Program:
-    """Makes structures, graphs, parameters and the step of a case."""
+    """Makes structures, graphs, parameters and the step of a case.
+
+    Raises:
+      ValueError: the model cannot be given these structures.
+    """
     if case.kind == DYNAMICS:
         return _build_dynamics(case)
     config = case.config
     structures = case.make(case.batch_size)
+    for structure in structures:
+        check_graph(build_graph(structure, config.max_radius), config)
     store = build_graph_store(structures, config.max_radius, config.max_neighbors)
     store = store.relative_to(store.energies().mean())
     mesh = make_data_mesh()
@@ -61,29 +76,52 @@ def build(case: Case) -> Program:
     needs_forces = case.kind == FORCES or (case.kind == TRAIN and case.learns_forces)
     objective = EnergyForceObjective(1.0, 1.0, 80.0 if needs_forces else 0.0)
     predict, placed = make_predict(model, needs_forces), place_batch(batch, mesh)
-    function: Any
-    carried: Any
+    atoms, edges = int(store.sizes.nodes.sum()), int(store.sizes.edges.sum())
     if case.kind == TRAIN:
         optimizer = make_optimizer(5e-4, 1e-6)
-        carried = replicate(create_train_state(params, optimizer, jax.random.key(1)), mesh)
-        function = make_train_step(predict, optimizer, objective, mesh)
-    else:
-        carried = replicate(params, mesh)
-        function = make_evaluation_step(predict, objective, mesh)
-    atoms, edges = int(store.sizes.nodes.sum()), int(store.sizes.edges.sum())
-    return Program(function, (carried, placed), batch, atoms, edges)
+        state = replicate(create_train_state(params, optimizer, jax.random.key(1)), mesh)
+        train = make_train_step(predict, optimizer, objective, mesh)
+        return Program(train, (state, placed), _with_new_state, mesh.size, atoms, edges)
+    evaluate = make_evaluation_step(predict, objective, mesh)
+    return Program(evaluate, (replicate(params, mesh), placed), None, mesh.size, atoms, edges)
+
+
+def _with_new_state(result: Any, arguments: Arguments) -> Arguments:
+    """The given state was donated."""
+    return (result[0], *arguments[1:])
 
 
 def _build_dynamics(case: Case) -> Program:
-    """A force evaluation as molecular dynamics does it, the neighbor list already made."""
+    """The program that `ForceEvaluator` runs at every call, positions on the device already.
+
+    Every atom goes back and forth in a direction of its own, and the neighbor list is made anew
+    where it would be: in one step of five.
+    """
     config, (structure,) = case.config, case.make(1)
     graph = build_graph(structure, config.max_radius)
-    batch = batch_graphs([graph])
-    params = jax.jit(Equiformer(config).init)(jax.random.key(0), batch)["params"]
-    potential = Potential(config, params, Meaning(Normalizer(scale=1.0)))
-    evaluator = ForceEvaluator(potential, structure)
-    evaluator(structure.positions)
-    positions = jax.device_put(structure.positions.astype(np.float32))
-    atoms, edges = structure.num_atoms, int(graph.n_edge[0])
-    function = jax.jit(evaluator.evaluate)
-    return Program(function, (evaluator.neighbors, positions), batch, atoms, edges)
+    check_graph(graph, config)
+    params = jax.jit(Equiformer(config).init)(jax.random.key(0), batch_graphs([graph]))["params"]
+    evaluator = ForceEvaluator(Potential(config, params, Meaning(Normalizer(scale=1.0))), structure)
+    function, arguments = evaluator.program()
+    network, neighbors, start, cell = arguments
+
+    directions = np.random.default_rng(0).normal(size=structure.positions.shape)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    far = _FAR_IN_SKINS * evaluator.shape.skin * directions
+    there = [
+        jax.device_put(np.asarray(structure.positions + step / _STEPS_THERE * far, start.dtype))
+        for step in range(_STEPS_THERE + 1)
+    ]
+    path = itertools.cycle([*there, *there[-2:0:-1]])
+
+    def move(result: Any, last: Arguments) -> Arguments:
+        return (last[0], result[1], next(path), last[3])
+
+    return Program(
+        function,
+        (network, neighbors, next(path), cell),
+        move,
+        1,
+        structure.num_atoms,
+        int(graph.n_edge[0]),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,8 @@ from equiformer_jax.training.compiled import compile_for
 MATRIX_SIZE = 2048
 _COPIED_BYTES = 2**28
 
+Arguments = tuple[Any, ...]
+
 
 class Machine:
     """What this machine can do, measured between the steps that are timed.
@@ -22,14 +24,16 @@ class Machine:
     Attributes:
       matrix_seconds: of products of two float32 matrices, on all cores or on one accelerator.
       matrix_processor_seconds: of all cores together, for the same products.
-      copy_seconds: of copies of `_COPIED_BYTES` bytes.
+      copy_seconds: of reading and writing `_COPIED_BYTES` bytes, by the same.
     """
 
     def __init__(self) -> None:
         self._matrix = jnp.ones((MATRIX_SIZE, MATRIX_SIZE), jnp.float32)
         self._block = jnp.ones(_COPIED_BYTES // 4, jnp.float32)
-        self._multiply = jax.jit(lambda a: a @ a)
-        self._copy = jax.jit(lambda a: a + 1)
+        # Accelerators multiply float32 matrices in fewer bits unless told.
+        self._multiply = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+        # Into the same memory: to get fresh pages takes ten times as long as to fill them.
+        self._copy = jax.jit(lambda a: a + 1, donate_argnums=0)
         self.matrix_seconds: list[float] = []
         self.matrix_processor_seconds: list[float] = []
         self.copy_seconds: list[float] = []
@@ -39,10 +43,11 @@ class Machine:
 
     def measure(self) -> None:
         """Times one product and one copy."""
-        seconds, processor_seconds = _seconds(lambda: self._multiply(self._matrix))
+        _, seconds, processor_seconds = _timed(lambda: self._multiply(self._matrix))
         self.matrix_seconds.append(seconds)
         self.matrix_processor_seconds.append(processor_seconds)
-        self.copy_seconds.append(_seconds(lambda: self._copy(self._block))[0])
+        self._block, seconds, _ = _timed(lambda: self._copy(self._block))
+        self.copy_seconds.append(seconds)
 
     @property
     def matrix_product(self) -> float:
@@ -64,21 +69,28 @@ class Stepper:
     """A compiled step that can be taken again and again.
 
     Attributes:
+      program: compiled.
+      arguments: of the next step.
       compile_seconds: cold, and from the persistent cache.
       seconds: of the steps so far.
       processor_seconds: of all cores together, which other work on the machine lengthens less.
     """
 
-    def __init__(self, function: Any, arguments: tuple[Any, Any], carries: bool) -> None:
+    def __init__(
+        self,
+        function: Any,
+        arguments: Arguments,
+        advance: Callable[[Any, Arguments], Arguments] | None = None,
+    ) -> None:
         """Compiles.
 
         Args:
           function: jitted.
           arguments: of the first step.
-          carries: whether the first result is the first argument of the next step.
+          advance: from the result of a step and its arguments to the arguments of the next one; the
+            same ones again if not given.
         """
-        self._carried, self._batch = arguments
-        self._carries = carries
+        self.arguments, self._advance = arguments, advance
         self.compile_seconds: dict[str, float] = {}
         self.program = self._compile(function, "cold")
         self.program = self._compile(function, "cached")
@@ -88,19 +100,22 @@ class Stepper:
     def _compile(self, function: Any, name: str) -> Any:
         jax.clear_caches()
         start = time.perf_counter()
-        program = compile_for(function, self._carried, self._batch)
+        program = compile_for(function, *self.arguments)
         self.compile_seconds[name] = time.perf_counter() - start
         return program
 
     def step(self) -> None:
         """Takes one step and times it."""
-        result, seconds, processor_seconds = _timed(
-            lambda: self.program(self._carried, self._batch)
-        )
+        result, seconds, processor_seconds = _timed(lambda: self.program(*self.arguments))
         self.seconds.append(seconds)
         self.processor_seconds.append(processor_seconds)
-        if self._carries:
-            self._carried = result[0]  # the given state was donated
+        if self._advance is not None:
+            self.arguments = self._advance(result, self.arguments)
+
+    def forget(self) -> None:
+        """Forgets the times of the steps so far."""
+        self.seconds.clear()
+        self.processor_seconds.clear()
 
     @property
     def median(self) -> float:
@@ -111,25 +126,25 @@ class Stepper:
 def time_in_turn(steppers: Mapping[str, Stepper], machine: Machine, rounds: int) -> None:
     """Takes a step of each, then measures the machine, round after round.
 
-    The first round is not counted: it fills caches and memory.
+    The first round is not counted: it fills caches and memory. Every other round goes from the last
+    to the first, so that none always comes after the copy that empties the caches.
 
     Args:
       steppers: what to time.
       machine: measured once in every round.
       rounds: how many count.
     """
-    for counted in range(-1, rounds):
-        for stepper in steppers.values():
-            stepper.step()
-        machine.measure()
-        if counted < 0:
-            for stepper in steppers.values():
-                stepper.seconds.clear()
-                stepper.processor_seconds.clear()
+    _take_round(list(steppers.values()), machine)
+    for stepper in steppers.values():
+        stepper.forget()
+    for counted in range(rounds):
+        _take_round(list(steppers.values())[:: -1 if counted % 2 else 1], machine)
 
 
-def _seconds(work: Callable[[], Any]) -> tuple[float, float]:
-    return _timed(work)[1:]
+def _take_round(steppers: Sequence[Stepper], machine: Machine) -> None:
+    for stepper in steppers:
+        stepper.step()
+    machine.measure()
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float, float]:

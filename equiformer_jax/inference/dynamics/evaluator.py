@@ -213,7 +213,7 @@ class ForceEvaluator:
         return self._evaluate(self.shape, self._network, neighbors, positions, cell)
 
     def program(self) -> tuple[Any, tuple[Any, SkinList, jax.Array, jax.Array]]:
-        """What a call runs, not compiled yet, with room for as many neighbors as now; to measure it.
+        """What a call runs, not compiled yet, with the present room for neighbors; to measure it.
 
         Returns:
           `jit`ted `function(network, neighbors, positions, cell) -> (Evaluation, SkinList)`, and
