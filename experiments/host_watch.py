@@ -33,7 +33,8 @@ class HostWatch:
 
         Args:
           process: number of this process, from 0.
-          address: under which the others reach the first process; its host name if `None`.
+          address: under which the others reach the first process, a name or a number, without a
+            port; its host name if `None`.
           on_loss: called in a thread when another process has ended before the run has; takes which
             one, and what is known of the reason.
 

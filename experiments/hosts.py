@@ -133,10 +133,9 @@ def _join(arguments: dict[str, Any]) -> None:
 
 
 def _start_watch() -> HostWatch | None:
-    address = _ADDRESS.value and _ADDRESS.value.rpartition(":")[0].strip("[]")
     watch, problem = None, None
     try:
-        watch = HostWatch(jax.process_index(), address, _give_up)
+        watch = HostWatch(jax.process_index(), _first_host(), _give_up)
     except OSError as error:
         problem = f"{error}"
     problems = [text for text in exchange(problem) if text is not None]
@@ -151,6 +150,23 @@ def _start_watch() -> HostWatch | None:
     return None
 
 
+def _first_host() -> str | None:
+    """Where jax itself reaches the first process, which its own host name need not say.
+
+    On a TPU pod that comes from the metadata of the machines, under SLURM from the list of nodes.
+
+    Returns:
+      A name or an address; `None` where this version of jax does not tell.
+    """
+    address = _ADDRESS.value
+    if address is None:
+        with contextlib.suppress(ImportError, AttributeError):  # there is no public name for it
+            from jax._src.distributed import global_state
+
+            address = global_state.coordinator_address
+    return address and address.rpartition(":")[0].strip("[]")
+
+
 def _give_up(what_happened: str) -> NoReturn:
     """Ends this process while its main thread waits for devices that will never answer."""
     _print_error(
@@ -161,19 +177,19 @@ def _give_up(what_happened: str) -> NoReturn:
 
 
 def _end(error: BaseException, watch: HostWatch | None) -> NoReturn:
-    """Ends this process after an error without waiting for the others, which are told."""
+    """Ends this process after an error: with the others where all have it; else they are told."""
     if watch is not None and not isinstance(error, _OF_ALL):
         # It may follow from the end of another process, and comes as an error of any type then. If
         # it does, the watch ends this one here, with the reason.
         time.sleep(_SECONDS_FOR_THE_REASON)
     _print_error(explain(error))
     status = status_of(error)
-    if watch is not None:
-        if isinstance(error, _OF_ALL):
+    if isinstance(error, _OF_ALL):
+        if watch is not None:
             watch.finish()
-            jax.distributed.shutdown()
-        else:
-            watch.fail(f"{type(error).__name__}: {error}".splitlines()[0])
+        jax.distributed.shutdown()
+    elif watch is not None:
+        watch.fail(f"{type(error).__name__}: {error}".splitlines()[0])
     os._exit(status)
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import NamedTuple, Protocol
 
 import grain
@@ -16,6 +22,10 @@ from equiformer_jax.data.portable_errors import portable
 # NumPy holds Python's lock for much of the time: more threads do not make more batches.
 _THREADS = 2
 _BATCHES_AHEAD = 4
+
+# What asks a program to end, often all of its processes at once: a scheduler, a shutdown, Ctrl-C.
+# Only the process that trains is to heed it; it needs batches until its last step is done.
+_SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +88,8 @@ class EpochIterator(Iterator[DeviceBatch]):
           first_step: the first batch to give.
           num_steps: batches in the whole epoch.
           num_workers: processes that make batches; 0 makes them in threads of this one. They take
-            some seconds to start, in every epoch anew.
+            some seconds to start, in every epoch anew. SIGTERM and SIGINT do not end them; they end
+            with this process.
 
         Raises:
           ValueError: there is no such step.
@@ -96,20 +107,26 @@ class EpochIterator(Iterator[DeviceBatch]):
         if num_workers:
             _use_defaults_of_flags()
             options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
-            batches = batches.mp_prefetch(options)
+            batches = batches.mp_prefetch(options, worker_init_fn=_live_with_parent)
         self._batches = iter(batches)
+        self._starts_workers = num_workers > 0
 
     def __next__(self) -> DeviceBatch:
         if self.position.step == self._num_steps:
             self.close()
             raise StopIteration
         try:
-            batch = next(self._batches)
+            batch = self._take()
         except BaseException:
             self.close()
             raise
         self.position = self.position._replace(step=self.position.step + 1)
         return batch
+
+    def _take(self) -> DeviceBatch:
+        starts_workers, self._starts_workers = self._starts_workers, False
+        with _new_processes_protected() if starts_workers else contextlib.nullcontext():
+            return next(self._batches)
 
     def __enter__(self) -> EpochIterator:
         return self
@@ -120,6 +137,31 @@ class EpochIterator(Iterator[DeviceBatch]):
     def close(self) -> None:
         """Ends the threads or processes that make batches; once is enough."""
         self._batches.close()
+
+
+@contextlib.contextmanager
+def _new_processes_protected() -> Iterator[None]:
+    """Processes started in here never get the signals to end; this one gets them afterwards."""
+    resource_tracker.ensure_running()  # its start lets the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS_TO_END)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _live_with_parent(worker: int, count: int) -> None:
+    """Makes a worker process ignore the signals to end, and end when its parent is gone."""
+    for number in _SIGNALS_TO_END:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_after_parent, daemon=True).start()
+
+
+def _end_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _use_defaults_of_flags() -> None:

@@ -32,6 +32,7 @@ from equiformer_jax.training.integrity import (
 )
 from equiformer_jax.training.retention import Retention, read_losses
 from equiformer_jax.training.run_record import SELECTION_METRIC, RunRecord, read_record
+from equiformer_jax.training.shared_listing import reload_until_same
 from equiformer_jax.training.state import Params, TrainState
 
 __all__ = ["DIRECTORY", "SELECTION_METRIC", "Checkpoints", "RunRecord"]
@@ -254,11 +255,12 @@ class Checkpoints:
           Steps done by the newest good checkpoint, `None` if there is none.
 
         Raises:
-          WorkdirError: this user may not read a file, or not move a damaged checkpoint.
+          WorkdirError: this user may not read a file, or not move a damaged checkpoint; or the
+            processes of the run see different checkpoints.
         """
         self.wait()
         decided_by_first(self._set_damaged_aside)
-        self._manager.reload()
+        reload_until_same(self._manager)
         self._read_losses()
         return decided_by_first(lambda: self.latest_step)
 
@@ -282,10 +284,8 @@ class Checkpoints:
             raise MissingAverageError(
                 f"{self.path(step)} has no average of the parameters; its run keeps none"
             )
-        items = {
-            name: ocp.args.StandardRestore(jax.tree.map(_abstract, template))
-            for name, template in templates.items()
-        }
+        trees = {name: jax.tree.map(_abstract, tree) for name, tree in templates.items()}
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
         return dict(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
 
 

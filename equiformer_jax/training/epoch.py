@@ -1,4 +1,9 @@
-"""One pass over the training split. The host waits for the devices at logging intervals only."""
+"""One pass over the training split.
+
+The host waits for the devices at logging intervals, for all steps. Between them it waits for older
+steps only, while the devices have some to go on with: every 100 steps, to check them, and where a
+run has several processes, every fourth step for what they tell each other (`shared_wish`).
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from equiformer_jax.data.prefetch import EpochIterator, Position
+from tests.paths import REPOSITORY
+
+SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT)
 
 
 def background_threads():
@@ -71,3 +80,77 @@ def test_errors_reach_the_consumer_when_their_turn_comes():
     with pytest.raises(ValueError, match="structure 17: no such record"):
         next(batches)
     wait_until_gone()
+
+
+@pytest.fixture
+def heard():
+    """The signals that this process gets."""
+    signals = []
+    before = {n: signal.signal(n, lambda n, _: signals.append(n)) for n in SIGNALS_TO_END}
+    yield signals
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def everybody_asked_to_end():
+    """Workers get signals again and again from the moment they start, this process gets one."""
+    is_over, workers = threading.Event(), set()
+
+    def send():
+        while not is_over.wait(0.01):
+            for worker in multiprocessing.active_children():
+                if not workers:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                workers.add(worker.pid)
+                for number in SIGNALS_TO_END:
+                    os.kill(worker.pid, number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield workers
+    finally:
+        is_over.set()
+        sender.join()
+
+
+def handler_of_sigterm(step):
+    return signal.getsignal(signal.SIGTERM)
+
+
+def test_signals_to_end_reach_this_process_and_not_its_workers(heard):
+    batches = EpochIterator(handler_of_sigterm, 0, 0, 20, num_workers=2)
+    with batches, everybody_asked_to_end() as workers:
+        handlers = list(batches)
+    assert handlers == [signal.SIG_IGN] * 20
+    assert len(workers) == 2
+    assert heard == [signal.SIGTERM]
+    assert not multiprocessing.active_children()
+
+
+PROGRAM_WITH_A_WORKER = """
+import multiprocessing, operator, sys
+from equiformer_jax.data.prefetch import EpochIterator
+batches = EpochIterator(operator.index, 0, 0, 10**6, num_workers=1)
+next(batches)
+print(multiprocessing.active_children()[0].pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_workers_end_when_their_program_is_killed():
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM_WITH_A_WORKER],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    worker = int(program.stdout.readline())
+    program.kill()
+    try:
+        program.communicate(timeout=60)  # until nobody holds its standard output any more
+    except subprocess.TimeoutExpired:
+        os.kill(worker, signal.SIGKILL)
+        raise

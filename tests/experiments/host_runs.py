@@ -88,7 +88,7 @@ class Processes:
                 )
             )
 
-    def wait(self, timeout=120):
+    def wait(self, timeout=300):
         """Exit statuses of all."""
         deadline = time.monotonic() + timeout
         try:
@@ -112,10 +112,13 @@ def start_training(workdir, argument, num_processes, devices_of_each, more_of_ea
     return Processes("train", commands, workdir.parent, devices_of_each)
 
 
-def wait_for_new_record(workdir, processes, timeout=120):
-    """Waits until one more record than now is in the log of the run."""
-    deadline, before = time.monotonic() + timeout, len(read_metrics(workdir))
-    while len(read_metrics(workdir)) == before:
+def wait_for_new_record(workdir, processes, timeout=300):
+    """Waits until a record is in the log of the run that is not there now.
+
+    A run that goes on from its last checkpoint first removes the records after it.
+    """
+    deadline, before = time.monotonic() + timeout, read_metrics(workdir)
+    while all(record in before for record in read_metrics(workdir)):
         assert time.monotonic() < deadline, processes.texts()
         assert all(p.poll() is None for p in processes.processes), processes.texts()
         time.sleep(0.005)
