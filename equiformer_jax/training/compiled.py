@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import jax
 
 MIB = 2**20
+
+# Of several threads, none may find the collector at rest because of another one, and leave it so.
+_tracing = threading.RLock()
 
 
 class CompiledPerShape:
@@ -66,13 +70,14 @@ def compile_for(function: Any, *arguments: Any) -> Any:
     The garbage collector rests while the function is traced: nearly everything that tracing makes
     stays, and going through it again and again takes a third of the time.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        lowered = function.lower(*arguments)
-    finally:
-        if was_enabled:
-            gc.enable()
+    with _tracing:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            lowered = function.lower(*arguments)
+        finally:
+            if was_enabled:
+                gc.enable()
     return lowered.compile()
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from equiformer_jax.neighbors import SMALLEST_PERIODIC_SQUARED_LENGTH
 
-# More pairs would need gigabytes for a moment.
+# So many need up to two gigabytes for a moment, when a list is made.
 MOST_PAIRS = 2**26
 
 
