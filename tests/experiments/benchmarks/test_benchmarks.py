@@ -69,7 +69,7 @@ def test_steps_are_taken_in_turn_and_a_donated_state_is_carried_on():
     }
     machine = Machine()
     time_in_turn(steppers, machine, rounds=3)
-    assert len(machine.matrix_seconds) == 4
+    assert len(machine.matrix_seconds) == 4 * 3
     for stepper in steppers.values():
         assert len(stepper.seconds) == len(stepper.processor_seconds) == 3
         np.testing.assert_array_equal(stepper.arguments[0], 4 * np.ones(3))
