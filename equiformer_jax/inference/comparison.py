@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from equiformer_jax.inference.published import PublishedRun
+from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.presets import get_preset
 from equiformer_jax.training.configuration import model_from_settings
 from equiformer_jax.training.evaluation import Evaluation
+from equiformer_jax.training.run_record import FREE_FIELDS
 
 _NAMES = {
     "embedded_aspirin": "embedded aspirin",
@@ -109,12 +111,22 @@ def model_differences(settings: Mapping[str, Any], preset: str) -> list[str]:
       preset: the published model; its values are in the brackets.
     """
     here, there = model_from_settings(settings), get_preset(preset)
-    pairs = (
-        (field.name, getattr(here, field.name), getattr(there, field.name))
-        for field in dataclasses.fields(here)
-    )
     return [
-        f"{name} {value} ({published})" for name, value, published in pairs if value != published
+        f"{name} {getattr(here, name)} ({getattr(there, name)})"
+        for name in differing_fields(here, there)
+    ]
+
+
+def differing_fields(here: EquiformerConfig, there: EquiformerConfig) -> list[str]:
+    """The fields in which two models differ, but those that change no result.
+
+    Whether intermediates are kept or made again is no difference.
+    """
+    return [
+        field.name
+        for field in dataclasses.fields(here)
+        if getattr(here, field.name) != getattr(there, field.name)
+        and f"model.{field.name}" not in FREE_FIELDS
     ]
 
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equiformer_jax.inference import error_analysis
-from equiformer_jax.inference.comparison import Condition, compare, describe_data
+from equiformer_jax.inference.comparison import (
+    Condition,
+    compare,
+    describe_data,
+    differing_fields,
+)
 from equiformer_jax.inference.markdown import code, table
 from equiformer_jax.inference.published import find_published
 from equiformer_jax.inference.quantities import label_error_unit, readable
@@ -67,7 +72,7 @@ def what_was_trained(
 
 def describe_model(model: EquiformerConfig) -> str:
     """Its preset, if it is one, and what it is made of."""
-    presets = [name for name in list_presets() if get_preset(name) == model]
+    presets = [name for name in list_presets() if not differing_fields(model, get_preset(name))]
     name = f"{code(min(presets, key=len))}: " if presets else ""
     attention = "dot-product attention, linear messages"
     if model.attention == "mlp":

@@ -189,6 +189,11 @@ def test_a_changed_model_is_described_without_a_name():
     assert "dot-product attention" in describe_model(model)
 
 
+def test_a_model_that_makes_intermediates_again_keeps_its_name():
+    model = get_preset("oc20_is2re", edge_block_size=1024, remat=True)
+    assert describe_model(model).startswith("`oc20_is2re`: 6 blocks of")
+
+
 def test_the_number_of_training_structures_must_be_given():
     with pytest.raises(ValueError, match=r"split_sizes: expected 'train' among \['test'\]"):
         RunFacts({"test": 3}, 1, "2 x cpu")
