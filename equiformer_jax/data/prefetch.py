@@ -25,7 +25,7 @@ _BATCHES_AHEAD = 4
 
 # What asks a program to end, often all of its processes at once: a scheduler, a shutdown, Ctrl-C.
 # Only the process that trains is to heed it; it needs batches until its last step is done.
-_SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT)
+SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ class EpochIterator(Iterator[DeviceBatch]):
 def _new_processes_protected() -> Iterator[None]:
     """Processes started in here never get the signals to end; this one gets them afterwards."""
     resource_tracker.ensure_running()  # its start lets the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS_TO_END)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_TO_END)
     try:
         yield
     finally:
@@ -152,7 +152,7 @@ def _new_processes_protected() -> Iterator[None]:
 
 def _live_with_parent(worker: int, count: int) -> None:
     """Makes a worker process ignore the signals to end, and end when its parent is gone."""
-    for number in _SIGNALS_TO_END:
+    for number in SIGNALS_TO_END:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_after_parent, daemon=True).start()
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from equiformer_jax.inference.published import PublishedRun
-from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.models.config import FIELDS_OF_MEMORY, EquiformerConfig
 from equiformer_jax.models.presets import get_preset
 from equiformer_jax.training.configuration import model_from_settings
 from equiformer_jax.training.evaluation import Evaluation
-from equiformer_jax.training.run_record import FREE_FIELDS
 
 _NAMES = {
     "embedded_aspirin": "embedded aspirin",
@@ -126,7 +125,7 @@ def differing_fields(here: EquiformerConfig, there: EquiformerConfig) -> list[st
         field.name
         for field in dataclasses.fields(here)
         if getattr(here, field.name) != getattr(there, field.name)
-        and f"model.{field.name}" not in FREE_FIELDS
+        and field.name not in FIELDS_OF_MEMORY
     ]
 
 

@@ -19,6 +19,9 @@ ATTENTION_TYPES = ("mlp", "dot_product")
 NORM_LAYERS = ("layer", "fast_layer", "instance", "graph")
 COMPUTE_DTYPES = (None, "float32", "bfloat16", "float64")
 MATMUL_PRECISIONS = (None, "default", "high", "highest")
+# Fields that decide what is kept for the backward pass and what is made again; no result depends on
+# them, up to round-off.
+FIELDS_OF_MEMORY = frozenset({"edge_block_size", "remat"})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from equiformer_jax.data.prefetch import SIGNALS_TO_END
 
 
 class Interruption:
@@ -40,7 +40,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in SIGNALS_TO_END:
                 handler = signal.getsignal(number)
                 # None: a handler that was not set from Python and could not be put back.
                 if handler not in (None, signal.SIG_IGN):

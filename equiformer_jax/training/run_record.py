@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equiformer_jax.data.statistics import DatasetStatistics
+from equiformer_jax.models.config import FIELDS_OF_MEMORY
 from equiformer_jax.training.configuration import describe_difference
 from equiformer_jax.training.errors import CheckpointDamagedError, CheckpointFormatError
 from equiformer_jax.training.integrity import RECORD_ITEM, read_json_item
@@ -28,8 +29,6 @@ FREE_FIELDS = frozenset(
         "data.workers",
         "mesh.edge_parts",
         "mesh.shard_optimizer",
-        "model.edge_block_size",
-        "model.remat",
         "training.evaluation_batch_size",
         "training.keep_checkpoints",
         "training.log_every_steps",
@@ -38,6 +37,7 @@ FREE_FIELDS = frozenset(
         "training.test_batches",
         "training.test_every_epochs",
         "training.validate_every_steps",
+        *(f"model.{field}" for field in FIELDS_OF_MEMORY),
     }
 )
 # What runs did from before there was a field for it; fields that may be None were None.

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from equiformer_jax.models.config import EquiformerConfig
+from equiformer_jax.models.config import FIELDS_OF_MEMORY, EquiformerConfig
 from equiformer_jax.models.presets import get_preset
 from experiments.benchmarks import structures
 from experiments.configs.parts import EDGES_IN_CACHE
@@ -16,8 +16,6 @@ from experiments.tpu.sizes import SYSTEMS
 
 FORWARD, FORCES, TRAIN, DYNAMICS = "forward", "forces", "train", "dynamics"
 _KINDS = (TRAIN, FORCES, FORWARD, DYNAMICS)
-# Changes of a model that leave the results, and so the official time, what they are.
-_SAME_RESULTS = {"remat", "edge_block_size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +132,7 @@ def find_case(text: str) -> Case:
             raise ValueError(
                 f"batch_size={case.batch_size}; a step of dynamics has one structure, 1"
             )
-        official = case.official if fields.keys() <= _SAME_RESULTS else None
+        official = case.official if fields.keys() <= FIELDS_OF_MEMORY else None
         case = dataclasses.replace(case, changes=tuple(fields.items()), official=official)
         _ = case.config
     except (TypeError, ValueError) as error:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from typing import Any
 
+from equiformer_jax.training.cpu_cores import DEVICE_COUNT_FLAG
 from experiments.benchmarks.growth import Point
 
 TIME, MEMORY = "products", "temporary_mib"
@@ -24,9 +25,7 @@ def measure(point: Point, steps: int) -> Row:
     Raises:
       RuntimeError: the process failed; with what it said.
     """
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={point.devices}"
-    }
+    environment = os.environ | {"XLA_FLAGS": f"{DEVICE_COUNT_FLAG}={point.devices}"}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "result.json")
         command = [sys.executable, "-m", "experiments.benchmark", f"--case={point.case}"]

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from equiformer_jax.data.prefetch import EpochIterator, Position
+from tests.heard_signals import heard_signals
 from tests.paths import REPOSITORY
 
 SIGNALS_TO_END = (signal.SIGTERM, signal.SIGINT)
@@ -85,11 +86,8 @@ def test_errors_reach_the_consumer_when_their_turn_comes():
 @pytest.fixture
 def heard():
     """The signals that this process gets."""
-    signals = []
-    before = {n: signal.signal(n, lambda n, _: signals.append(n)) for n in SIGNALS_TO_END}
-    yield signals
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with heard_signals(SIGNALS_TO_END) as signals:
+        yield signals
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from equiformer_jax.training.interruption import Interruption
+from tests.heard_signals import heard_signals
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -14,11 +15,8 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT]
 @pytest.fixture
 def received():
     """What arrives at the handlers that were there before."""
-    signals = []
-    before = {number: signal.signal(number, lambda n, _: signals.append(n)) for number in SIGNALS}
-    yield signals
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with heard_signals(SIGNALS) as signals:
+        yield signals
 
 
 @pytest.mark.parametrize("number", SIGNALS)
