@@ -19,11 +19,12 @@ from equiformer_jax.models.element_table import rows_of_elements
 from equiformer_jax.nn.attention import AttentionSettings, GraphAttention
 from equiformer_jax.nn.block import TransformerBlock
 from equiformer_jax.nn.context import GraphContext
+from equiformer_jax.nn.edge_blocks import is_divided
 from equiformer_jax.nn.embedding import EdgeDegreeEmbedding, ForceEmbedding
 from equiformer_jax.nn.linear import EquivariantLinear, NodeEmbedding
 from equiformer_jax.nn.normalization import EquivariantNorm
 from equiformer_jax.nn.radial import RadialBasis
-from equiformer_jax.nn.recomputation import recomputed
+from equiformer_jax.nn.recomputation import keeping_products, recomputed
 from equiformer_jax.ops.activations import scaled_silu
 from equiformer_jax.ops.attention import EdgeList
 from equiformer_jax.ops.dropout import equivariant_dropout
@@ -164,8 +165,7 @@ class Equiformer(nn.Module):
         config = self.config
 
         def block(irreps_out: str, name: str, in_loop: bool) -> TransformerBlock:
-            kind = recomputed(TransformerBlock, in_loop) if config.remat else TransformerBlock
-            return kind(
+            return self._block_class(context, in_loop)(
                 attention_settings(config),
                 config.irreps_node_embedding,
                 config.irreps_mlp_mid,
@@ -192,6 +192,15 @@ class Equiformer(nn.Module):
             repeated = block(config.irreps_node_embedding, "blocks", in_loop=True)
             features, _ = scan(repeated, features, context)
         return block(config.irreps_feature, "last_block", in_loop=False)(features, context)
+
+    def _block_class(self, context: GraphContext, in_loop: bool) -> type[TransformerBlock]:
+        """A block that keeps for its derivatives what the configuration says."""
+        config = self.config
+        if config.remat:
+            return recomputed(TransformerBlock, in_loop)
+        if is_divided(len(context.scalars), config.edge_block_size):
+            return TransformerBlock  # blocks of edges keep nothing: what is left is small
+        return keeping_products(TransformerBlock)
 
     def _heads(
         self, features: Features, context: GraphContext, deterministic: bool

@@ -18,6 +18,11 @@ from equiformer_jax.nn.recomputation import recomputed
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
+def is_divided(num_edges: int, block_size: int | None) -> bool:
+    """Whether so many edges are more than one block."""
+    return block_size is not None and num_edges > block_size
+
+
 def map_edge_blocks(
     function: Callable[[_Module, Any], Any], module: _Module, edges: Any, block_size: int | None
 ) -> Any:
@@ -38,7 +43,7 @@ def map_edge_blocks(
       What the function returns, arrays `[E, ...]`.
     """
     num_edges = jax.tree.leaves(edges)[0].shape[0]
-    if block_size is None or num_edges <= block_size:
+    if block_size is None or not is_divided(num_edges, block_size):
         return function(module, edges)
     num_blocks = -(-num_edges // block_size)
     rows = -(-num_edges // num_blocks)
