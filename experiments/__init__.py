@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from experiments.huge_pages import restart_with_huge_pages
+
+restart_with_huge_pages()  # first, as it begins anew
+
 try:
     import equiformer_jax  # noqa: F401
 except RuntimeError as error:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import math
 import os
 from collections.abc import Callable
 
 from equiformer_jax.training.cpu_cores import DEVICE_COUNT_FLAG, usable_cores
-
-# Where the drivers of GPUs (NVIDIA, AMD) and of TPUs show their devices.
-_ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")
+from experiments.accelerators import cpu_only
 
 
 def use_all_cores(batch_size: int, edge_parts: int = 1, say: Callable[[str], None] = print) -> None:
@@ -29,7 +26,7 @@ def use_all_cores(batch_size: int, edge_parts: int = 1, say: Callable[[str], Non
       say: prints a line.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if DEVICE_COUNT_FLAG in flags or not _cpu_only():
+    if DEVICE_COUNT_FLAG in flags or not cpu_only():
         return
     cores = usable_cores()
     # Numbers that make no sense are refused later, by their names.
@@ -45,10 +42,3 @@ def use_all_cores(batch_size: int, edge_parts: int = 1, say: Callable[[str], Non
         return
     os.environ["XLA_FLAGS"] = f"{flags} {DEVICE_COUNT_FLAG}={count}".strip()
     say(f"no accelerator found: {cores} cores, set XLA_FLAGS={os.environ['XLA_FLAGS']!r}")
-
-
-def _cpu_only() -> bool:
-    asked_for = os.environ.get("JAX_PLATFORMS", "")
-    if asked_for:
-        return asked_for == "cpu"
-    return not any(glob.glob(pattern) for pattern in _ACCELERATORS)

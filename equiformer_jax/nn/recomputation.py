@@ -30,10 +30,9 @@ def recomputed(target: _Target, in_loop: bool = False) -> _Target:
 def keeping_products(target: _Target) -> _Target:
     """Keeps the results of matrix products and of sums, and computes again what lies between.
 
-    No product with a matrix that edges share is taken twice. Activations, gates, radial weights times
-    features and rotations cost
-    less to do again, from what is kept, than to write and to read: there is one array of each of
-    their pieces, and a loop over layers fills a stack of each with zeros first.
+    No product with a matrix that edges share is taken twice. Activations, gates, radial weights
+    times features and rotations cost less to do again than to write and to read: of each of their
+    pieces there is an array, and of each array a loop over layers makes a stack, of zeros first.
 
     Args:
       target: a module class, or a function whose first argument is a module.

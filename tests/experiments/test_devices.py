@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from experiments import devices
+from experiments import accelerators, devices
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def cpu_machine(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
-    monkeypatch.setattr(devices.glob, "glob", lambda _: [])
+    monkeypatch.setattr(accelerators.glob, "glob", lambda _: [])
     return monkeypatch
 
 
@@ -61,11 +61,11 @@ def test_one_structure_in_a_step_keeps_one_device_and_that_is_said(cpu_machine, 
 
 
 def test_an_accelerator_needs_no_virtual_devices(cpu_machine):
-    cpu_machine.setattr(devices.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    cpu_machine.setattr(accelerators.glob, "glob", lambda pattern: ["/dev/nvidia0"])
     assert flags_for(6) == ""
     cpu_machine.setenv("JAX_PLATFORMS", "cpu")  # it is there, but is not to be used
     assert flags_for(6).endswith("=6")
-    cpu_machine.setattr(devices.glob, "glob", lambda pattern: [])
+    cpu_machine.setattr(accelerators.glob, "glob", lambda pattern: [])
     cpu_machine.setenv("XLA_FLAGS", "")
     cpu_machine.setenv("JAX_PLATFORMS", "cuda,cpu")
     assert flags_for(6) == ""

@@ -91,7 +91,7 @@ def test_what_is_kept_for_a_loss_on_forces(graph, monkeypatch):
 
 
 def test_hardly_any_matrix_product_is_taken_twice(graph, monkeypatch):
-    """What is computed again lies between the products, but for rotations: each edge has its own."""
+    """What is made again lies between the products, but for rotations: each edge has its own."""
 
     def gflop():
         model = small_model(num_layers=2)
