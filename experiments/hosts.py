@@ -9,8 +9,8 @@ Elsewhere each is told, here the second of two:
     python -m experiments.train --config=CONFIG --workdir=DIR \
         --coordinator_address=HOST:PORT --num_processes=2 --process_id=1
 
-The first process prints and writes for all. Where another one ends before the run has, all end,
-each with a line on which one and why; the same command on all hosts goes on from the last
+The first process prints on stdout and writes for all. Where another one ends before the run has,
+all end, each with a line on which one and why; the same command on all hosts goes on from the last
 checkpoint. Where a host does not answer any more, without its connections being closed, the runtime
 of jax ends the others after `--host_timeout` seconds, with a message of its own.
 """

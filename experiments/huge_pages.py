@@ -21,38 +21,48 @@ PROGRAMS = frozenset(
 )
 
 _VARIABLE, _TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+# Holds the number of the process that has started once more, which keeps its number.
+_MARK = "EQUIFORMER_JAX_RESTARTED"
 _SYSTEM_SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
-_OLDEST_LIBRARY = (2, 35)
+_OLDEST_LIBRARY = (2, 35)  # that knows the tunable
 
 
 def restart_with_huge_pages() -> None:
     """Replaces this process by one with huge pages, if it is one of `PROGRAMS` and lacks them.
 
     Nothing happens where there is an accelerator, where the system or the C library has no huge
-    pages for those who ask, or where `GLIBC_TUNABLES` already says what to do. What is set is said.
+    pages for those who ask, or where `GLIBC_TUNABLES` already says what to do. What is set is said
+    on stderr. Processes that this one starts inherit it.
     """
     if starting_program(sys.argv, sys.orig_argv) not in PROGRAMS or not sys.executable:
         return
     value = tunables_with_huge_pages(os.environ)
     if value is None or not cpu_only() or not _on_request():
         return
-    print(f"no accelerator found: set {_VARIABLE}={value!r} (memory in huge pages)", flush=True)
-    # It knows nothing yet: no flag is read, no file open, no thread started.
-    os.execve(
-        sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, _VARIABLE: value}
+    # Something may take the variable away on the way here: not a second time, then.
+    process = str(os.getpid())
+    if os.environ.get(_MARK) == process:
+        return
+    print(
+        f"no accelerator found: set {_VARIABLE}={value!r} (memory in huge pages)",
+        file=sys.stderr,
+        flush=True,
     )
+    # It knows nothing yet: no flag is read, no file open, no thread started.
+    environment = {**os.environ, _VARIABLE: value, _MARK: process}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def starting_program(arguments: list[str], original: list[str]) -> str | None:
     """The module that `python -m` is about to run, while its package is being imported.
 
     Args:
-      arguments: `sys.argv`, which begins with `-m` then.
-      original: `sys.orig_argv`.
+      arguments: `sys.argv`: what Python calls `-m` then, and the arguments of the module.
+      original: `sys.orig_argv`, which ends in the module and the same arguments.
     """
-    if arguments[:1] != ["-m"] or "-m" not in original[:-1]:
+    if arguments[:1] != ["-m"] or len(original) <= len(arguments):
         return None
-    return original[original.index("-m") + 1]
+    return original[-len(arguments)].removeprefix("-m")
 
 
 def tunables_with_huge_pages(environment: Mapping[str, str]) -> str | None:

@@ -72,9 +72,10 @@ class EquiformerConfig:
       compute_dtype: type of edge-sized features and matrix products; `None`: that of the
         parameters.
       matmul_precision: `jax.default_matmul_precision` inside the model.
-      remat: recompute each block in the backward pass instead of keeping its intermediates.
-      edge_block_size: where there are more edges, work on at most so many at a time, and recompute
-        their intermediates in the backward pass; `None`: on all at once, and keep them.
+      remat: keep nothing of a block for the backward pass but what goes in. Otherwise the results
+        of its matrix products and its sums over edges are kept.
+      edge_block_size: where there are more edges, work on at most so many at a time, and keep
+        nothing of them for the backward pass; `None`: on all at once.
     """
 
     irreps_node_embedding: str = "128x0e+64x1e+32x2e"

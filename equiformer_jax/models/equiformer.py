@@ -199,7 +199,7 @@ class Equiformer(nn.Module):
         if config.remat:
             return recomputed(TransformerBlock, in_loop)
         if is_divided(len(context.scalars), config.edge_block_size):
-            return TransformerBlock  # blocks of edges keep nothing: what is left is small
+            return TransformerBlock  # blocks of edges keep nothing; they would keep products
         return keeping_products(TransformerBlock)
 
     def _heads(

@@ -37,7 +37,7 @@ def map_edge_blocks(
       edges: arrays `[E, ...]`, nested in tuples.
       block_size: where there are more edges, at most so many are worked on at a time, and nothing
         is kept for the backward pass but what goes in; fewer edges, and all with `None`, are worked
-        on at once, and everything is kept.
+        on at once.
 
     Returns:
       What the function returns, arrays `[E, ...]`.

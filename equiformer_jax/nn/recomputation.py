@@ -10,8 +10,9 @@ import jax
 # The energy is differentiated for the forces, and the forces for the gradient of their loss.
 _DERIVATIVES = 2
 
-# Sums over the edges of a node are small beside what is summed, and sums over devices are sent.
-_SUMS = frozenset({"scatter-add", "psum", "pmax"})
+# Sums over the edges of a node are small beside what is summed; sums and maxima over devices would
+# be sent again, random numbers drawn again.
+_KEPT = frozenset({"scatter-add", "psum", "pmax", "random_bits"})
 
 _Target = TypeVar("_Target")
 
@@ -28,11 +29,13 @@ def recomputed(target: _Target, in_loop: bool = False) -> _Target:
 
 
 def keeping_products(target: _Target) -> _Target:
-    """Keeps the results of matrix products and of sums, and computes again what lies between.
+    """Keeps what matrix products and sums over edges give, and computes again what lies between.
 
-    No product with a matrix that edges share is taken twice. Activations, gates, radial weights
+    Products with a matrix that edges share are not taken twice. Activations, gates, radial weights
     times features and rotations cost less to do again than to write and to read: of each of their
     pieces there is an array, and of each array a loop over layers makes a stack, of zeros first.
+    Outside a loop the compiler may merge what it finds twice, and keep it: the last block of a
+    model holds a little more than the others.
 
     Args:
       target: a module class, or a function whose first argument is a module.
@@ -53,7 +56,7 @@ def _for_all_derivatives(target: _Target, **options: Any) -> _Target:
 
 
 def _is_kept(primitive: Any, *arguments: Any, **parameters: Any) -> bool:
-    if primitive.name in _SUMS:
+    if primitive.name in _KEPT:
         return True
     kept: Any = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     return bool(kept(primitive, *arguments, **parameters))

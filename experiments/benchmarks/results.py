@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 from collections.abc import Mapping
@@ -124,6 +125,7 @@ def _describe(machine: Machine) -> Numbers:
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
         "jax": jax.__version__,
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "matrix_product_seconds": machine.matrix_product,
         "matrix_product_processor_seconds": _median(machine.matrix_processor_seconds),
         "matrix_gflops_per_second": machine.flops_per_second / 1e9,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 
 import pytest
 
 from experiments import accelerators, huge_pages
+from tests.paths import REPOSITORY
 
 HUGE = "glibc.malloc.hugetlb=1"
 
@@ -44,8 +46,9 @@ def test_the_same_command_starts_with_huge_pages_and_that_is_said(starting, caps
     path, arguments, environment = caught.value.args
     assert path == sys.executable
     assert arguments == [sys.executable, "-u", "-m", "experiments.train", "--workdir=w"]
-    assert environment == {**os.environ, "GLIBC_TUNABLES": HUGE}
-    assert f"set GLIBC_TUNABLES={HUGE!r}" in capsys.readouterr().out
+    assert environment["GLIBC_TUNABLES"] == HUGE
+    assert environment.items() >= os.environ.items()
+    assert f"set GLIBC_TUNABLES={HUGE!r}" in capsys.readouterr().err
 
 
 def test_other_tunables_stay(starting):
@@ -113,7 +116,33 @@ def _another_module(starting):
 def test_else_nothing_happens(starting, change, capsys):
     change(starting)
     huge_pages.restart_with_huge_pages()
-    assert not capsys.readouterr().out
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_variable_that_does_not_arrive_is_not_sent_again(starting):
+    with pytest.raises(RestartedError) as caught:
+        huge_pages.restart_with_huge_pages()
+    for name, value in caught.value.args[2].items():
+        if name != "GLIBC_TUNABLES":
+            starting.setenv(name, value)
+    huge_pages.restart_with_huge_pages()
+
+
+@pytest.mark.parametrize("start", [["-m", "folder.run"], ["-um", "folder.run"], ["-mfolder.run"]])
+def test_a_package_knows_which_of_its_programs_is_starting(start, tmp_path):
+    package = tmp_path / "folder"
+    package.mkdir()
+    (package / "run.py").write_text("")
+    (package / "__init__.py").write_text(
+        f"""import sys
+sys.path.append({str(REPOSITORY)!r})
+from experiments.huge_pages import starting_program
+print(starting_program(sys.argv, sys.orig_argv))
+"""
+    )
+    command = [sys.executable, *start, "--flag=folder.other", "-m"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout == "folder.run\n"
 
 
 def test_the_programs_exist():

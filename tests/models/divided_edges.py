@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 import equiformer_jax as eqf
+from equiformer_jax.models import equiformer
 from equiformer_jax.models.equiformer import apply_model
 from equiformer_jax.models.potential import with_derivatives
 from equiformer_jax.ops.segment import (
@@ -122,10 +123,14 @@ def in_training(config, axis=None):
     return results
 
 
-def check_model():
-    """A force loss with every dropout, in blocks of edges, rescaled by the number of neighbors."""
+def check_model(block_size):
+    """A force loss with every dropout, rescaled by the number of neighbors."""
     config = small_model(
-        num_layers=2, rescale_degree=True, edge_block_size=9, use_atom_edge_attr=True, **DROPOUT
+        num_layers=2,
+        rescale_degree=True,
+        edge_block_size=block_size,
+        use_atom_edge_attr=True,
+        **DROPOUT,
     ).config
     graph = crystal()
     variables = random_variables(eqf.Equiformer(config), graph)
@@ -136,6 +141,27 @@ def check_model():
     print(f"{len(graph.senders)} edges agree", flush=True)
 
 
+def check_what_is_sent():
+    """What is computed again for the derivatives is not sent again."""
+    config = small_model(num_layers=2).config
+    graph = crystal()
+    variables = random_variables(eqf.Equiformer(config), graph)
+
+    def count_exchanges():
+        step = divided(in_training(config, AXIS), WHOLE, DIVIDED)
+        text = str(jax.make_jaxpr(step)(variables, graph))
+        return [text.count(name) for name in ("psum[", "pmax[")]
+
+    lean = count_exchanges()
+    equiformer.keeping_products = lambda block: block
+    jax.clear_caches()
+    assert min(lean) > 0
+    assert lean == count_exchanges()
+    print("nothing is sent twice", flush=True)
+
+
 if __name__ == "__main__":
     check_segments()
-    check_model()
+    check_model(block_size=9)
+    check_model(block_size=None)
+    check_what_is_sent()

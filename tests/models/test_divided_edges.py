@@ -8,3 +8,4 @@ def test_edges_divided_over_devices_give_what_all_edges_give():
     output = output_on_devices("tests.models.divided_edges", 4)
     assert "derivatives agree" in output
     assert "edges agree" in output
+    assert "nothing is sent twice" in output

@@ -31,16 +31,28 @@ def energy_and_forces(model, variables, graph, key):
     return eqf.energy_and_forces(model, variables, graph, False, {"dropout": key})
 
 
-def test_derivatives_in_training_stay_the_same(graph):
+@pytest.fixture
+def keep_everything(monkeypatch):
+    """To be called: models that are traced from then on compute nothing again."""
+
+    def keep():
+        monkeypatch.setattr(equiformer, "keeping_products", lambda block: block)
+        jax.clear_caches()
+
+    yield keep
+    jax.clear_caches()
+
+
+def test_derivatives_in_training_stay_the_same(graph, keep_everything):
     plain, thrifty = (
         small_model(num_layers=2, **DROPOUT, **switches)
         for switches in ({}, {"remat": True, **BLOCKS})
     )
     variables = random_variables(plain, graph)
 
-    @jax.jit
-    def results(variables, key):
-        return [of_one(model, variables, key) for model in (plain, thrifty)]
+    def results(*models):
+        of_models = jax.jit(lambda *given: [of_one(model, *given) for model in models])
+        return of_models(variables, jax.random.key(1))
 
     def of_one(model, variables, key):
         def loss(variables):
@@ -49,9 +61,12 @@ def test_derivatives_in_training_stay_the_same(graph):
 
         return jax.grad(loss, has_aux=True)(variables)
 
-    wanted, found = results(variables, jax.random.key(1))
+    keeping_products, keeping_nothing = results(plain, thrifty)
+    keep_everything()
+    (wanted,) = results(plain)
     assert np.abs(wanted[1][1]).max() > 1e-3
-    assert_trees_close(found, wanted, 1e-11)
+    assert_trees_close(keeping_products, wanted, 1e-11)
+    assert_trees_close(keeping_nothing, wanted, 1e-11)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +84,8 @@ def test_every_message_works_in_edge_blocks(message, graph):
     assert_trees_close(found, wanted, 1e-11)
 
 
-def test_what_is_kept_for_a_loss_on_forces(graph, monkeypatch):
-    """For the second derivative, too: with one rematerialization alone nearly everything is."""
+def test_what_is_kept_for_a_loss_on_forces(graph, keep_everything):
+    """For the second derivative, too: with one rematerialization alone four fifths are kept."""
 
     def saved(**overrides):
         model = small_model(**overrides)
@@ -83,14 +98,14 @@ def test_what_is_kept_for_a_loss_on_forces(graph, monkeypatch):
         return sum(leaf.size for leaf in jax.tree.leaves(pullback))
 
     blocks, nothing, products = saved(**BLOCKS), saved(remat=True), saved()
-    keep_everything(monkeypatch)
+    keep_everything()
     everything = saved()
     assert blocks < 0.5 * everything
     assert nothing < 0.4 * everything
     assert products < 0.55 * everything
 
 
-def test_hardly_any_matrix_product_is_taken_twice(graph, monkeypatch):
+def test_hardly_any_matrix_product_is_taken_twice(graph, keep_everything):
     """What is made again lies between the products, but for rotations: each edge has its own."""
 
     def gflop():
@@ -103,14 +118,8 @@ def test_hardly_any_matrix_product_is_taken_twice(graph, monkeypatch):
         return count_matrix_flops(jax.jit(jax.grad(loss)), variables)
 
     lean = gflop()
-    keep_everything(monkeypatch)
+    keep_everything()
     assert lean < 1.1 * gflop()
-
-
-def keep_everything(monkeypatch):
-    """Models built from here on compute nothing again."""
-    monkeypatch.setattr(equiformer, "keeping_products", lambda block: block)
-    jax.clear_caches()
 
 
 def test_edge_block_size_is_a_positive_number_of_edges():
