@@ -1,7 +1,7 @@
 """Gives programs that compute on CPUs memory in huge pages.
 
 XLA takes the memory of a step from the system and gives it back at its end. In pages of 4 KiB, the
-system spends a third of the processor time of an `md17_l2` training step on handing them out
+system spends a sixth of the processor time of an `md17_l2` training step on handing them out
 (docs/performance.md). The C library asks for pages of 2 MiB where a variable of the environment
 says so, which it reads when a process starts: so the process starts once more. Imports nothing
 large, as it runs before anything else.
@@ -20,7 +20,7 @@ PROGRAMS = frozenset(
     f"experiments.{name}" for name in ("benchmark", "evaluate", "predict", "train")
 )
 
-_VARIABLE, _TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+VARIABLE, _TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 # Holds the number of the process that has started once more, which keeps its number.
 _MARK = "EQUIFORMER_JAX_RESTARTED"
 _SYSTEM_SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -44,12 +44,12 @@ def restart_with_huge_pages() -> None:
     if os.environ.get(_MARK) == process:
         return
     print(
-        f"no accelerator found: set {_VARIABLE}={value!r} (memory in huge pages)",
+        f"no accelerator found: set {VARIABLE}={value!r} (memory in huge pages)",
         file=sys.stderr,
         flush=True,
     )
     # It knows nothing yet: no flag is read, no file open, no thread started.
-    environment = {**os.environ, _VARIABLE: value, _MARK: process}
+    environment = {**os.environ, VARIABLE: value, _MARK: process}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
@@ -67,7 +67,7 @@ def starting_program(arguments: list[str], original: list[str]) -> str | None:
 
 def tunables_with_huge_pages(environment: Mapping[str, str]) -> str | None:
     """What to set `GLIBC_TUNABLES` to; `None` where it says already what to do about huge pages."""
-    present = environment.get(_VARIABLE, "")
+    present = environment.get(VARIABLE, "")
     if _TUNABLE in present:
         return None
     return ":".join(filter(None, [present, f"{_TUNABLE}=1"]))

@@ -19,7 +19,7 @@ from equiformer_jax.models.element_table import rows_of_elements
 from equiformer_jax.nn.attention import AttentionSettings, GraphAttention
 from equiformer_jax.nn.block import TransformerBlock
 from equiformer_jax.nn.context import GraphContext
-from equiformer_jax.nn.edge_blocks import is_divided
+from equiformer_jax.nn.edge_blocks import count_blocks
 from equiformer_jax.nn.embedding import EdgeDegreeEmbedding, ForceEmbedding
 from equiformer_jax.nn.linear import EquivariantLinear, NodeEmbedding
 from equiformer_jax.nn.normalization import EquivariantNorm
@@ -198,7 +198,7 @@ class Equiformer(nn.Module):
         config = self.config
         if config.remat:
             return recomputed(TransformerBlock, in_loop)
-        if is_divided(len(context.scalars), config.edge_block_size):
+        if count_blocks(len(context.scalars), config.edge_block_size) > 1:
             return TransformerBlock  # blocks of edges keep nothing; they would keep products
         return keeping_products(TransformerBlock)
 

@@ -18,9 +18,9 @@ from equiformer_jax.nn.recomputation import recomputed
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def is_divided(num_edges: int, block_size: int | None) -> bool:
-    """Whether so many edges are more than one block."""
-    return block_size is not None and num_edges > block_size
+def count_blocks(num_edges: int, block_size: int | None) -> int:
+    """How many blocks so many edges make; one without a block size."""
+    return 1 if block_size is None else max(1, -(-num_edges // block_size))
 
 
 def map_edge_blocks(
@@ -43,9 +43,9 @@ def map_edge_blocks(
       What the function returns, arrays `[E, ...]`.
     """
     num_edges = jax.tree.leaves(edges)[0].shape[0]
-    if block_size is None or not is_divided(num_edges, block_size):
+    num_blocks = count_blocks(num_edges, block_size)
+    if num_blocks == 1:
         return function(module, edges)
-    num_blocks = -(-num_edges // block_size)
     rows = -(-num_edges // num_blocks)
 
     def split(x: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from experiments.benchmarks.arithmetic import count_matrix_flops
 from experiments.benchmarks.cases import Case
 from experiments.benchmarks.programs import Program, build
 from experiments.benchmarks.timing import Machine, Stepper, time_in_turn
+from experiments.huge_pages import VARIABLE
 from experiments.tpu.costs import Costs, count_costs
 from experiments.tpu.hlo import parse_program
 
@@ -125,7 +126,7 @@ def _describe(machine: Machine) -> Numbers:
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
         "jax": jax.__version__,
-        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
+        "glibc_tunables": os.environ.get(VARIABLE, ""),
         "matrix_product_seconds": machine.matrix_product,
         "matrix_product_processor_seconds": _median(machine.matrix_processor_seconds),
         "matrix_gflops_per_second": machine.flops_per_second / 1e9,
