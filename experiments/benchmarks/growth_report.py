@@ -24,11 +24,12 @@ def exponents(rows: Sequence[Row], quantity: str) -> list[float]:
 
 def to_table(axis: Axis, rows: Sequence[Row]) -> str:
     """A table in Markdown, with the power of the size between rows."""
-    columns = (axis.label, "edges", "GFLOP", "products", "power", "MiB", "power", "process (MiB)")
+    edges = [] if axis.label == "edges" else ["edges"]
+    columns = (axis.label, *edges, "GFLOP", "products", "power", "MiB", "power", "process (MiB)")
     lines = [axis.title, "", markdown.row(columns), markdown.row(["---"] * len(columns))]
     powers = [["", *(f"{p:.2f}" for p in exponents(rows, q))] for q in (TIME, MEMORY)]
     for index, row in enumerate(rows):
-        cells = [f"{row['size']:,}", f"{row['edges']:,}", f"{row['matrix_gflop']:.1f}"]
+        cells = [f"{row[name]:,}" for name in ("size", *edges)] + [f"{row['matrix_gflop']:.1f}"]
         cells += [f"{row[TIME]:.2f}", powers[0][index], f"{row[MEMORY]:.0f}", powers[1][index]]
         lines.append(markdown.row([*cells, f"{row['process_mib']:.0f}"]))
     return "\n".join([*lines, ""])

@@ -45,7 +45,9 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     learning_rate, energy_weight, force_weight = recipes[2 * dens + (lmax - 2)]
     config = parts.experiment(
         seed=1,
-        model=parts.model(_preset(lmax, dens, options["variant"])),
+        model=parts.model(
+            _preset(lmax, dens, options["variant"]), edge_block_size=parts.EDGES_OF_FORCES
+        ),
         data=parts.data(
             "md17",
             molecule=options["molecule"],

@@ -17,6 +17,7 @@ from equiformer_jax.data import catalog
 from equiformer_jax.data.readers.rmd17 import RMD17_MOLECULES
 from equiformer_jax.models.config import EquiformerConfig
 from equiformer_jax.models.presets import get_preset
+from equiformer_jax.nn.edge_blocks import count_blocks
 from equiformer_jax.structure import Structure
 from equiformer_jax.training import recipe
 from equiformer_jax.training.configuration import model_from_settings
@@ -104,6 +105,13 @@ def test_fields_for_real_numbers_can_be_overridden_by_fractions(module, argument
     ]
     assert not integers
     assert len(fields["model"]) > 5
+
+
+@pytest.mark.parametrize("options", ["", ",lmax=3"])
+def test_molecules_are_divided_into_blocks_of_edges_above_their_published_batches(options):
+    config, edges = md17.get_config(f"aspirin{options}"), 307
+    assert count_blocks(config.training.batch_size * edges, config.model.edge_block_size) == 1
+    assert count_blocks(32 * edges, config.model.edge_block_size) == 3
 
 
 @pytest.mark.parametrize("options", ["", ",dens"])

@@ -50,6 +50,12 @@ def test_a_table_has_a_line_for_each_row():
     assert lines[3] == "| 20 | 280 | 2.0 | 2.00 | 1.00 | 12 | 2.00 | 1000 |"
 
 
+def test_edges_stand_once_where_they_are_the_size():
+    lines = to_table(AXES["edges"], ROWS).splitlines()
+    assert lines[2].startswith("| edges | GFLOP |")
+    assert lines[5] == "| 20 | 2.0 | 2.00 | 1.00 | 12 | 2.00 | 1000 |"
+
+
 def test_a_picture_is_drawn(tmp_path):
     path = tmp_path / "growth.png"
     draw({"atoms": ROWS, "lmax": ROWS}, str(path))
