@@ -188,7 +188,6 @@ class Equiformer(nn.Module):
                 split_rngs={"params": True, "dropout": True},
                 in_axes=nn.broadcast,
                 length=config.num_layers - 1,
-                check_constancy_invariants=False,  # would trace the block once more
             )
             repeated = block(config.irreps_node_embedding, "blocks", in_loop=True)
             features, _ = scan(repeated, features, context)

@@ -46,11 +46,7 @@ class Case:
 
     @property
     def config(self) -> EquiformerConfig:
-        """Of the model, with edges in blocks where its recipe has them so.
-
-        Models for MD17 have blocks for more edges than its batches; here all their edges are worked
-        on at once, whatever the system, unless the case says otherwise.
-        """
+        """Of the model, with edges in blocks where its recipe has them so at these batches."""
         recipe = {} if self.learns_forces else {"edge_block_size": EDGES_IN_CACHE}
         return get_preset(self.preset, **(recipe | dict(self.changes)))
 

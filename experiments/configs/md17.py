@@ -46,7 +46,7 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     config = parts.experiment(
         seed=1,
         model=parts.model(
-            _preset(lmax, dens, options["variant"]), edge_block_size=parts.EDGES_OF_FORCES
+            _preset(lmax, dens, options["variant"]), edge_block_size=parts.EDGES_OF_MOLECULES
         ),
         data=parts.data(
             "md17",

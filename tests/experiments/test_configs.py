@@ -107,11 +107,22 @@ def test_fields_for_real_numbers_can_be_overridden_by_fractions(module, argument
     assert len(fields["model"]) > 5
 
 
-@pytest.mark.parametrize("options", ["", ",lmax=3"])
-def test_molecules_are_divided_into_blocks_of_edges_above_their_published_batches(options):
-    config, edges = md17.get_config(f"aspirin{options}"), 307
+@pytest.mark.parametrize(
+    ("config", "edges"),  # of one molecule, rounded up
+    [
+        (md17.get_config("aspirin"), 310),
+        (md17.get_config("aspirin,lmax=3"), 310),
+        (md17.get_config("aspirin,dens"), 310),
+        (rmd17.get_config("azobenzene"), 410),
+    ],
+)
+def test_edges_of_more_molecules_than_are_published_in_a_batch_are_divided(config, edges):
     assert count_blocks(config.training.batch_size * edges, config.model.edge_block_size) == 1
-    assert count_blocks(32 * edges, config.model.edge_block_size) == 3
+    assert count_blocks(32 * edges, config.model.edge_block_size) > 2
+
+
+def test_large_molecules_are_not_divided_unless_asked_for():
+    assert md22.get_config("AT-AT").model.edge_block_size is None
 
 
 @pytest.mark.parametrize("options", ["", ",dens"])
