@@ -59,6 +59,8 @@ def test_md22_has_the_recipe_of_aspirin_with_a_length_of_its_own(system, lmax):
 
     changed, published = to_plain(config), plain_md17("aspirin", lmax)
     changed.pop("data"), published.pop("data")
+    assert changed["model"].pop("edge_block_size") is None
+    assert published["model"].pop("edge_block_size") == 4096
     for field, value in {
         "num_epochs": 500,
         "batch_size": batch_size,
