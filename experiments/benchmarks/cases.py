@@ -11,7 +11,7 @@ from typing import Any
 from equiformer_jax.models.config import FIELDS_OF_MEMORY, EquiformerConfig
 from equiformer_jax.models.presets import get_preset
 from experiments.benchmarks import structures
-from experiments.configs.parts import EDGES_IN_CACHE
+from experiments.configs.parts import EDGES_IN_CACHE, EDGES_OF_MOLECULES
 from experiments.tpu.sizes import SYSTEMS
 
 FORWARD, FORCES, TRAIN, DYNAMICS = "forward", "forces", "train", "dynamics"
@@ -46,9 +46,16 @@ class Case:
 
     @property
     def config(self) -> EquiformerConfig:
-        """Of the model, with edges in blocks where its recipe has them so at these batches."""
-        recipe = {} if self.learns_forces else {"edge_block_size": EDGES_IN_CACHE}
-        return get_preset(self.preset, **(recipe | dict(self.changes)))
+        """Of the model, with edges in blocks where its recipe has them so."""
+        return get_preset(
+            self.preset, **({"edge_block_size": self._block_size()} | dict(self.changes))
+        )
+
+    def _block_size(self) -> int | None:
+        """Of the recipe; those of MD22 and of made-up chains have none."""
+        if not self.learns_forces:
+            return EDGES_IN_CACHE
+        return EDGES_OF_MOLECULES if self.make is structures.aspirin else None
 
 
 # What is trained: a name, the model, its structures, and batch sizes, the first one the usual one.

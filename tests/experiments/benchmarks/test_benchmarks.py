@@ -14,7 +14,7 @@ from experiments.benchmarks import structures
 from experiments.benchmarks.arithmetic import count_matrix_flops
 from experiments.benchmarks.cases import CASES, DYNAMICS, FORCES, FORWARD, TRAIN, find_case
 from experiments.benchmarks.timing import Machine, Stepper, time_in_turn
-from experiments.configs import md17, oc20_is2re, qm9
+from experiments.configs import md17, md22, oc20_is2re, qm9
 from experiments.tpu.sizes import SYSTEMS
 
 
@@ -114,10 +114,17 @@ def test_fields_of_the_model_are_changed_behind_the_name_of_a_case():
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe"), [("qm9", qm9), ("oc20_is2re", oc20_is2re), ("md17_l2_aspirin", md17)]
+    ("name", "recipe"),
+    [
+        ("qm9", qm9),
+        ("oc20_is2re", oc20_is2re),
+        ("md17_l2_aspirin", md17),
+        ("md22_AT-AT", md22),
+        ("md17_l2_aspirin,atoms=400", md22),
+    ],
 )
 def test_a_case_has_the_model_of_the_configuration_that_trains_it(name, recipe):
-    assert recipe.get_config().model == model_settings(CASES[name].config)
+    assert recipe.get_config().model == model_settings(find_case(name).config)
 
 
 def test_batches_and_structures_of_a_case_are_changed():
