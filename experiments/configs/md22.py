@@ -32,6 +32,7 @@ def get_config(argument: str | None = None) -> config_dict.ConfigDict:
     options = parts.parse_argument(argument, "system", system="AT-AT", lmax=2)
     num_frames, batch_size = parts.choose("system", options["system"], RECIPES)
     config = md17.get_config(f"aspirin,lmax={options['lmax']}")
+    # All edges at once: in blocks, most of these batches would train slower on a CPU.
     config.model = parts.model(f"md17_l{options['lmax']}")
     config.data = parts.data(
         "md22",
